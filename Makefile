@@ -1,0 +1,54 @@
+# Every target works from any state: it creates .venv when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LIGHT := notebooks/00_start_here.ipynb notebooks/05_meet_the_adapters.ipynb notebooks/06_norms_escape_from_zero.ipynb
+HEAVY :=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lab bench notebooks lint clean
+
+help:  ## Show this list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "==> installing allora_lab and what it needs into $(VENV)"
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,hub,test,bench]"
+	@touch $@
+
+install: $(VENV)/.installed  ## Create .venv and install everything, pinned by constraints.txt.
+
+demo: install  ## Fine-tune MiniLM with LoRA and ALLoRA; watch their norms escape from zero.
+	@echo "==> training seven short fine-tunes (two to four minutes on two cores)"
+	$(BIN)/allora-lab demo
+
+test: install lint  ## ruff, pytest, strict nbval on light notebooks, lax on heavy ones.
+	@echo "==> pytest"
+	$(BIN)/python -m pytest -q
+	@echo "==> nbval, strict: every stored output must come out again"
+	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 $(LIGHT)
+	@if [ -n "$(HEAVY)" ]; then echo "==> nbval, lax: the heavy notebooks must run" && \
+	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 600 $(HEAVY); fi
+
+lint: install
+	@echo "==> ruff"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lab: install  ## Open JupyterLab on the first notebook.
+	@echo "==> opening JupyterLab on notebooks/00_start_here.ipynb (Ctrl-C stops it)"
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+bench: install  ## Run the benchmarks; each prints a ratio measured in one run.
+	@echo "==> benchmarks"
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/step.py
+
+notebooks: install  ## Re-execute and normalise the notebooks.
+	@echo "==> executing the notebooks"
+	$(BIN)/python notebooks/execute.py
+
+clean:  ## Remove .venv and caches.
+	rm -rf $(VENV) .pytest_cache .ruff_cache

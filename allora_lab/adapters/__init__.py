@@ -1,0 +1,1 @@
+"""Adapters: low-rank updates of frozen linear layers, one method a file."""

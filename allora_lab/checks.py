@@ -1,0 +1,33 @@
+"""What is said of bad input: one sentence with what is wrong, what was expected and what to do."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+def require_known(kind: str, key: str, valid: Iterable[str]) -> None:
+    """Raise ValueError, naming the nearest valid name, unless `key` is one of `valid`."""
+    names = list(valid)
+    if key in names:
+        return
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"unknown {kind} {key!r}: {hint}choose one of {', '.join(names)}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise ValueError unless `value` is a finite number above zero."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a finite number above 0, got {value}")
+
+
+def require_at_least(name: str, value: int, least: int) -> None:
+    """Raise ValueError unless `value` is at least `least`."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def require_probability(name: str, value: float) -> None:
+    """Raise ValueError unless `value` lies in [0, 1)."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")

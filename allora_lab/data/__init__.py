@@ -1,0 +1,1 @@
+"""Text with labels: where it comes from, its fixed splits, and batches by (seed, step)."""

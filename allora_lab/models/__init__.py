@@ -1,0 +1,1 @@
+"""Pretrained models by key, by folder or by hub id."""

@@ -1,0 +1,1 @@
+"""Panels: widgets that hold the controls of a figure, and no mathematics."""
