@@ -36,6 +36,13 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def require_writable(folder: Path) -> None:
+    """Raise OSError with one sentence unless files can be written to `folder`; leaves none."""
+    with written_whole(folder / ".probe"):
+        pass
+    (folder / ".probe").unlink()
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as stream:

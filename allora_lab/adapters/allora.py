@@ -1,0 +1,128 @@
+r"""ALLoRA: an adaptive learning rate per output row (arXiv 2410.09692, §4.2 and listing 1).
+
+The forward pass is LoRA's with s = 1.  With g the gradient of the output,
+
+    acc_i = 1 / √(||(BA)_i|| + 1/η²)
+    ∇B = diag(acc) gᵀ (x Aᵀ)        ∇A = (diag(acc) B)ᵀ gᵀ x        ∇x = g B A
+
+so row i learns η times as fast while it is near zero and slows down as it grows, and the gradient
+handed to the layer below is exactly LoRA's.  Rescaled gradients are the gradient of no function:
+a second backward pass is refused.  Adam-like optimizers divide the coefficient out again; the
+method `allora-update` is this project's form that survives them.
+
+Listing 1 forms BA in every forward pass, takes three-dimensional input only, and names a class
+that does not exist; here the norms come from an r × r product and x has any leading dimensions.
+The names follow the arXiv text: ALLoRA has no dropout, and `allora-dropout` is the one with 0.05
+that the ICLR submission calls ALLoRA.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from allora_lab.adapters.base import AdaptedLinear, gram_row_norms, linear_weight
+from allora_lab.checks import require_positive
+
+
+@torch.no_grad()
+def row_coefficients(
+    A: Float[Tensor, "r d_in"], B: Float[Tensor, "d_out r"], eta_squared: float
+) -> Float[Tensor, " d_out"]:
+    """Return acc_i = 1 / √(||(BA)_i|| + 1/η²): η where the row is zero, less as it grows (§4.2)."""
+    return torch.rsqrt(gram_row_norms(A, B) + 1 / eta_squared)
+
+
+class RefuseSecondBackward(torch.autograd.Function):
+    """The identity, whose own gradient is refused."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor) -> Tensor:
+        """Return the gradient as it is."""
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        """Keep nothing."""
+
+    @staticmethod
+    def backward(ctx, _gradient: Tensor) -> Tensor:
+        """Raise RuntimeError."""
+        raise RuntimeError(
+            "ALLoRA's rescaled gradients are the gradient of no function, so they cannot be "
+            "differentiated again: use method 'lora' where second derivatives are needed"
+        )
+
+
+class ScaleRows(torch.autograd.Function):
+    """x Aᵀ Bᵀ, with row i of the output gradient scaled by acc_i for A and B alone.
+
+    Shapes: x (..., d_in), A (r, d_in), B (d_out, r), acc (d_out,), output (..., d_out).
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, A: Tensor, B: Tensor, acc: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output and h = x Aᵀ, which the backward pass needs again."""
+        h = F.linear(x, A)
+        return F.linear(h, B), h
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        """Save x, A, B, acc and h; no gradient flows through h."""
+        x, A, B, acc = inputs
+        _, h = output
+        ctx.mark_non_differentiable(h)
+        ctx.save_for_backward(x, A, B, acc, h)
+
+    @staticmethod
+    def backward(ctx, g: Tensor, _h: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x (unscaled), A and B (scaled)."""
+        x, A, B, acc, h = ctx.saved_tensors
+        acc = acc.to(g.dtype)[:, None]
+        g, x_rows, h_rows = (t.reshape(-1, t.shape[-1]) for t in (g, x, h))  # (tokens, features)
+        gradient_A = (g @ (acc * B)).T @ x_rows
+        gradient_B = acc * (g.T @ h_rows)
+        refuse = RefuseSecondBackward.apply
+        gradient_x = refuse(((g @ B) @ A).reshape(x.shape)) if ctx.needs_input_grad[0] else None
+        return gradient_x, refuse(gradient_A), refuse(gradient_B), None
+
+
+class ALLoRALinear(AdaptedLinear):
+    """A frozen linear layer plus BA whose rows learn at an adaptive rate; η² is `eta_squared`.
+
+    Works with any leading dimensions, in float32, float64 and bfloat16, under autocast, gradient
+    checkpointing, `torch.func.vmap` and `torch.compile`; a second backward pass is refused.
+    """
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        *,
+        r: int,
+        eta_squared: float,
+        lora_dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            base_layer, r=r, scaling=1.0, lora_dropout=lora_dropout, generator=generator
+        )
+        require_positive("eta_squared", eta_squared)
+        self.eta_squared = eta_squared
+
+    def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
+        """Return W x + b + B A dropout(x)."""
+        A, B = self.lora_A, self.lora_B
+        acc = row_coefficients(A, B, self.eta_squared)
+        y = self.base_layer(x)
+        x, A, B = (t.to(y.dtype) for t in (self.dropout(x), A, B))  # autocast's type, if it is on
+        with torch.autocast(y.device.type, enabled=False):
+            return y + ScaleRows.apply(x, A, B, acc)[0]
+
+    @torch.no_grad()
+    def merged_weight(self) -> Float[Tensor, "d_out d_in"]:
+        """Return W + BA."""
+        return linear_weight(self.base_layer) + self.lora_B @ self.lora_A

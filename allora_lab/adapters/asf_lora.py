@@ -1,0 +1,50 @@
+r"""ASF-LoRA: an adaptive scaling factor on the output (ALLoRA, arXiv 2410.09692, §4.3).
+
+    y = W x + b + f / √(|f| + 1/η²),      f = B A dropout(x)
+
+The gradient is the natural one of this function.  The factor depends on the input, so no single
+weight computes the same: ASF-LoRA cannot be merged (§4.3, last paragraph).
+"""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from allora_lab.adapters.base import AdaptedLinear
+from allora_lab.checks import require_positive
+
+
+class ASFLoRALinear(AdaptedLinear):
+    """A frozen linear layer plus f / √(|f| + 1/η²), entry by entry; cannot be merged."""
+
+    is_mergeable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        *,
+        r: int,
+        eta_squared: float,
+        lora_dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            base_layer, r=r, scaling=1.0, lora_dropout=lora_dropout, generator=generator
+        )
+        require_positive("eta_squared", eta_squared)
+        self.eta_squared = eta_squared
+
+    def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
+        """Return W x + b + f / √(|f| + 1/η²) with f = B A dropout(x)."""
+        f = F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B)
+        return self.base_layer(x) + f * torch.rsqrt(f.abs() + 1 / self.eta_squared)
+
+    def merged_weight(self) -> Float[Tensor, "d_out d_in"]:
+        """Raise ValueError: the scaling depends on the input."""
+        raise ValueError(
+            "asf-lora cannot be merged: its scaling depends on the input; keep the adapter, or "
+            "train with allora or lora-fixed-scale"
+        )

@@ -1,0 +1,134 @@
+"""Put adapters into a pretrained model, take them out again, and read their state."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from allora_lab.adapters.base import AdaptedLinear, linear_weight
+
+HEADS = ("classifier", "score")  # PEFT's names for the new head of a sequence classifier
+
+
+def is_target(name: str, target_modules: Sequence[str] | str) -> bool:
+    """Return whether PEFT would adapt the module `name`.
+
+    A list matches a module named so, or whose name ends in `.` and one of its entries; a string is
+    a regular expression for the whole name, or "all-linear" for every linear layer.
+    """
+    if target_modules == "all-linear":
+        return True
+    if isinstance(target_modules, str):
+        return re.fullmatch(target_modules, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in target_modules)
+
+
+def _is_in_head(name: str) -> bool:
+    return name.split(".", 1)[0] in HEADS
+
+
+def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
+    """Return the adapted layers of a model by name."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, AdaptedLinear)}
+
+
+def find_targets(
+    model: nn.Module, target_modules: Sequence[str] | str, *, r: int
+) -> dict[str, nn.Module]:
+    """Return the `nn.Linear` and `Conv1D` layers to adapt, by name; the head is left alone.
+
+    Raises
+    ------
+    ValueError
+        If the model is adapted already, nothing matches, or r is too large for a match.
+    """
+    if adapted_layers(model):
+        raise ValueError(
+            "this model already has adapters: merge them with merge_adapters, or load it afresh"
+        )
+    linear = {
+        n: m
+        for n, m in model.named_modules()
+        if isinstance(m, nn.Linear | Conv1D) and not _is_in_head(n)
+    }
+    targets = {n: m for n, m in linear.items() if is_target(n, target_modules)}
+    if not targets:
+        ends = sorted({name.rsplit(".", 1)[-1] for name in linear})
+        wanted = target_modules if isinstance(target_modules, str) else list(target_modules)
+        raise ValueError(
+            f"target_modules {wanted!r} match no linear layer: choose from {', '.join(ends)}"
+        )
+    for name, layer in targets.items():
+        largest = min(linear_weight(layer).shape)
+        if r > largest:
+            raise ValueError(f"r must be at most {largest} for the layer {name}, got {r}")
+    return targets
+
+
+def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, layer)
+
+
+def replace_layers(
+    model: nn.Module,
+    targets: Mapping[str, nn.Module],
+    build: Callable[[nn.Module], AdaptedLinear],
+) -> None:
+    """Freeze the model but for its head, and put `build(layer)` in the place of each target."""
+    adapted = {name: build(layer) for name, layer in targets.items()}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(_is_in_head(name))
+    for name, layer in adapted.items():
+        _replace(model, name, layer)
+
+
+def merge_adapters(model: nn.Module) -> nn.Module:
+    """Fold every adapter into its pretrained weight, in place, and return the plain model.
+
+    Raises
+    ------
+    ValueError
+        If there is no adapter, or one cannot be merged; then none has been.
+    """
+    layers = adapted_layers(model)
+    if not layers:
+        raise ValueError("this model has no adapters: put them in with inject_adapters first")
+    for layer in layers.values():
+        if not layer.is_mergeable:
+            layer.merge()  # raises, with the method's own reason
+    for name, layer in layers.items():
+        _replace(model, name, layer.merge())
+    return model
+
+
+def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return detached copies of the trainable tensors, adapters and head, by parameter name."""
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+@torch.no_grad()
+def load_adapter_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Write what `adapter_state_dict` returned back into an equally adapted model.
+
+    Raises
+    ------
+    ValueError
+        If a name is missing or left over, or a shape differs; then nothing has been written.
+    """
+    trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    wrong = sorted(trainable.keys() ^ state.keys())
+    wrong += [n for n in trainable.keys() & state.keys() if trainable[n].shape != state[n].shape]
+    if wrong:
+        raise ValueError(
+            f"these adapters do not fit the model, first at {wrong[0]}: build it with the same "
+            "method, r and target_modules"
+        )
+    for name, parameter in trainable.items():
+        parameter.copy_(state[name])

@@ -1,0 +1,96 @@
+"""The builder: a method's key and plain settings in, an adapted model out."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from allora_lab.adapters.inject import find_targets, replace_layers
+from allora_lab.checks import require_at_least, require_positive, require_probability
+from allora_lab.methods import DEFAULT_ETA_SQUARED, AdapterSettings, Method, get_method
+
+
+def resolve_settings(
+    method: Method,
+    *,
+    r: int,
+    lora_alpha: float | None,
+    lora_dropout: float,
+    eta_squared: float,
+    generator: torch.Generator | None = None,
+) -> AdapterSettings:
+    """Return what a method is built from: lora_alpha None means r, so that LoRA's s is 1.
+
+    Raises
+    ------
+    ValueError
+        If lora_alpha is given to a method that has no α, or a value is out of range.
+    """
+    if lora_alpha is not None and not method.reads_lora_alpha:
+        raise ValueError(f"{method.key} does not use lora_alpha: leave it out")
+    alpha = float(r) if lora_alpha is None else float(lora_alpha)
+    if lora_alpha is not None:
+        require_positive("lora_alpha", alpha)
+    require_at_least("r", r, 1)
+    require_probability("lora_dropout", lora_dropout)
+    require_positive("eta_squared", eta_squared)
+    return AdapterSettings(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=lora_dropout or method.lora_dropout,
+        eta_squared=float(eta_squared),
+        generator=generator,
+    )
+
+
+def inject_adapters(
+    model: nn.Module,
+    method: str,
+    *,
+    r: int = 8,
+    lora_alpha: float | None = None,
+    lora_dropout: float = 0.0,
+    eta_squared: float = DEFAULT_ETA_SQUARED,
+    target_modules: Sequence[str] | str = ("query", "value"),
+    generator: torch.Generator | None = None,
+) -> nn.Module:
+    """Replace the matching linear layers of `model` by adapted ones, in place, and return it.
+
+    The pretrained weights are frozen; A, B (and DoRA's m) train, and so does a classification head
+    named `classifier` or `score`.  Names match as in PEFT.
+
+    Parameters
+    ----------
+    method
+        A key of `allora_lab.METHODS`.
+    r
+        Rank of every update, from 1 to the smaller side of the layer.
+    lora_alpha
+        α of LoRA, rsLoRA and DoRA; None means α = r, so that LoRA's scaling is 1, as ALLoRA's is.
+    lora_dropout
+        Dropout on the input of A; `allora-dropout` uses 0.05 where this is 0.
+    eta_squared
+        η² of the ALLoRA family; methods that do not read it ignore it.
+    target_modules
+        Names, a regular expression for the whole name, or "all-linear".
+    generator
+        Source of A's random start; None uses torch's global one.
+
+    Raises
+    ------
+    ValueError
+        For an unknown method, a value out of range, targets that match no linear layer, or a model
+        that is already adapted.  The model is left as it was.
+    """
+    row = get_method(method)
+    settings = resolve_settings(
+        row,
+        r=r,
+        lora_alpha=lora_alpha,
+        lora_dropout=lora_dropout,
+        eta_squared=eta_squared,
+        generator=generator,
+    )
+    targets = find_targets(model, target_modules, r=r)
+    replace_layers(model, targets, lambda layer: row.build(layer, settings))
+    return model

@@ -1,0 +1,103 @@
+"""The command line.  Heavy modules are imported inside the commands, so `--help` is instant."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from allora_lab import __version__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="allora-lab",
+        description="Fine-tune a real language model with LoRA, ALLoRA and their relatives on a "
+        "laptop, and see what their norms do.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_run(commands)
+    _add_figure(commands)
+    _add_data(commands)
+    _add_sweep(commands)
+    return parser
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    demo = commands.add_parser("demo", help="seven short fine-tunes: norms escaping from zero")
+    demo.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of escape.json and .png"
+    )
+    demo.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    demo.set_defaults(action="demo")
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    run = commands.add_parser(
+        "run",
+        help="one fine-tune, from flags or a TOML file",
+        description="One fine-tune. Settings are those of allora_lab.RunConfig, from --config "
+        "FILE.toml, from flags such as --method allora --eta-squared 4, or both (flags win). "
+        "Ctrl-C leaves a checkpoint; the same command resumes it.",
+    )
+    run.add_argument("--config", type=Path, help="TOML file of settings")
+    run.add_argument("--out", type=Path, default=Path("out"), help="folder of the record")
+    run.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    text = ("model", "dataset", "method", "optimizer", "schedule", "eval-split")
+    whole = ("r", "warmup-steps", "batch-size", "steps", "train-size", "eval-size")
+    number = ("lora-alpha", "lora-dropout", "eta-squared", "lr", "head-lr", "weight-decay")
+    for name in text:
+        run.add_argument(f"--{name}")
+    for name in (*whole, "max-length", "seed"):
+        run.add_argument(f"--{name}", type=int, metavar="N")
+    for name in (*number, "clip-norm"):
+        run.add_argument(f"--{name}", type=float, metavar="X")
+    run.add_argument("--target-modules", nargs="+", metavar="NAME")
+    run.add_argument("--base-dropout", action="store_true", default=None)
+    run.set_defaults(action="run")
+
+
+def _add_figure(commands: argparse._SubParsersAction) -> None:
+    figure = commands.add_parser("figure", help="write NAME.json and NAME.png")
+    figure.add_argument("name", nargs="?", metavar="NAME")
+    figure.add_argument("--list", action="store_true", help="list the figures")
+    figure.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
+    figure.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    figure.add_argument(
+        "--fresh", action="store_true", help="train every run anew, recorded or not"
+    )
+    figure.set_defaults(action="figure")
+
+
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    data = commands.add_parser("data", help="what data and weights are here, from where")
+    data.add_argument("--fetch", nargs="+", metavar="KEY", help="fetch data sets into the cache")
+    data.set_defaults(action="data")
+
+
+def _add_sweep(commands: argparse._SubParsersAction) -> None:
+    sweep = commands.add_parser("sweep", help="run what a sweep file lacks records of")
+    sweep.add_argument("file", type=Path, metavar="FILE.toml")
+    sweep.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    sweep.add_argument("--part", type=int, default=0, metavar="I", help="which share, from 0")
+    sweep.add_argument("--parts", type=int, default=1, metavar="N", help="how many shares")
+    sweep.add_argument("--dry-run", action="store_true", help="only say what would be run")
+    sweep.set_defaults(action="sweep")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; bad input prints one sentence and returns 2, Ctrl-C returns 130."""
+    options = _parser().parse_args(arguments)
+    from allora_lab import commands  # after --help, for it imports torch
+
+    action: Callable[[argparse.Namespace], None] = getattr(commands, options.action)
+    try:
+        action(options)
+    except (ValueError, OSError, ArithmeticError) as error:
+        print(f"allora-lab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("allora-lab: stopped", file=sys.stderr)
+        return 130
+    return 0

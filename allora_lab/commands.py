@@ -1,0 +1,164 @@
+"""What each command of the command line does."""
+
+import argparse
+import json
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from allora_lab.checks import require_at_least, require_known
+from allora_lab.config import RunConfig, config_from
+from allora_lab.data.inventory import describe_data
+from allora_lab.data.text import load_text
+from allora_lab.experiments.demo import demo_summary, run_demo
+from allora_lab.experiments.records import write_record
+from allora_lab.experiments.runner import run as run_one
+from allora_lab.experiments.sweep import read_sweep, read_toml, run_sweep
+from allora_lab.figures import FIGURES
+from allora_lab.files import require_writable, written_whole
+from allora_lab.methods import METHODS
+from allora_lab.training.checkpoint import Progress
+
+
+def step_bar(title: str, steps: int) -> Callable[[Progress], None]:
+    """Return what draws a progress bar with time left and the loss, called after each step."""
+    bar = tqdm(total=steps, desc=title, unit="step", mininterval=0.5, dynamic_ncols=True)
+
+    def update(progress: Progress) -> None:
+        bar.update(progress.done - bar.n)
+        bar.set_postfix_str(f"loss {progress.trace['loss'][-1]:.3f}", refresh=False)
+        if progress.done == steps:
+            bar.close()
+
+    return update
+
+
+def describe(config: RunConfig) -> str:
+    """Return a short name of a run for people."""
+    return f"{METHODS[config.method].label}, {config.optimizer}, lr {config.lr:g}"
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows that share their keys as columns of aligned text."""
+    table = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def write_figure(name: str, content: Mapping[str, Any], out: Path) -> None:
+    """Write `NAME.json` and `NAME.png`, each whole or not at all."""
+    with written_whole(out / f"{name}.json") as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+    with written_whole(out / f"{name}.png") as partial:
+        FIGURES[name].draw(content).savefig(partial, format="png", dpi=150)
+    print(f"wrote {out / name}.json and {out / name}.png\n")
+
+
+def _demo_row(row: Mapping[str, Any]) -> dict[str, str]:
+    norms = dict(zip(row["steps"], row["row_norm_mean"], strict=True))
+    return {
+        "optimizer": row["optimizer"],
+        "method": METHODS[row["method"]].label,
+        "lr": f"{row['lr']:g}",
+        **{f"norm at {step}": f"{norms[step]:.2e}" for step in (8, 48, row["steps"][-1])},
+        "accuracy": f"{row['eval_accuracy']:.3f}",
+        "seconds": f"{row['train_seconds']:.0f}",
+    }
+
+
+def on_demo_run(index: int, total: int, config: RunConfig) -> Callable[[Progress], None]:
+    """Return the progress bar of one run of the demo."""
+    return step_bar(f"{index + 1}/{total} {describe(config)}", config.steps)
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Train the seven runs, draw them, and say what they showed."""
+    records = run_demo(device=options.device, on_run=on_demo_run)
+    content = demo_summary(records)
+    write_figure("escape", content, options.out)
+    print_table([_demo_row(row) for row in content["runs"]])
+    print("\nnorm: mean row norm of BA; accuracy: of one seed on 512 sentences (chance moves it")
+    print("by about 2 points either way).\n")
+    for number, text in enumerate(content["sentences"], start=1):
+        print(textwrap.fill(f"{number}. {text}", 88, subsequent_indent="   "))
+
+
+def figure(options: argparse.Namespace) -> None:
+    """Write a figure's numbers and its picture, from records where they exist."""
+    if options.list or not options.name:
+        print_table([{"figure": n, "shows": row.description} for n, row in FIGURES.items()])
+        return
+    require_known("figure", options.name, FIGURES)
+    content = FIGURES[options.name].compute(options.device, options.fresh, on_demo_run)
+    write_figure(options.name, content, options.out)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fine-tune once and write the record; resume when a checkpoint of the same run is there."""
+    values = read_toml(options.config) if options.config else {}
+    names = {field.name for field in fields(RunConfig)}
+    flags = {k: v for k, v in vars(options).items() if k in names and v is not None}
+    config = config_from({**values, **flags})
+    require_writable(options.out)
+    checkpoint = options.out / f"{config.run_id}.safetensors"
+    if checkpoint.exists():
+        print(f"resuming from {checkpoint}")
+    try:
+        record = run_one(
+            config,
+            device=options.device,
+            checkpoint=checkpoint,
+            on_step=step_bar(describe(config), config.steps),
+        )
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command resumes from {checkpoint}")
+        raise
+    path = options.out / f"{config.run_id}.json"
+    write_record(path, record)
+    accuracy, loss = record.metrics["eval_accuracy"], record.metrics["eval_loss"]
+    print(f"{config.eval_split} accuracy {accuracy:.3f}, loss {loss:.3f}; wrote {path}")
+
+
+def data(options: argparse.Namespace) -> None:
+    """Say what data and weights are here, from where, with their checksums."""
+    for key in options.fetch or ():
+        dataset = load_text(key)
+        sizes = ", ".join(f"{len(getattr(dataset, s))} {s}" for s in ("train", "dev", "test"))
+        print(f"{key}: {sizes}; {dataset.source}")
+    if options.fetch:
+        return
+    for row in describe_data():
+        state = f"here: {row['path']}" if row["here"] else "not here"
+        print(f"{row['key']}\n  what      {row['what']}\n  source    {row['source']}")
+        print(f"  licence   {row['licence']}\n  state     {state}")
+        if row["sha256"]:
+            print(f"  sha256    {row['sha256']}")
+
+
+def sweep(options: argparse.Namespace) -> None:
+    """Run what a sweep file lacks records of, with a bar and the time left."""
+    plan = read_sweep(options.file)
+    require_at_least("parts", options.parts, 1)
+    if not 0 <= options.part < options.parts:
+        raise ValueError(f"part must be from 0 to {options.parts - 1}, got {options.part}")
+    pending = len(plan.pending(options.part, options.parts))
+    print(f"{plan.name}: {len(plan.configs)} runs, {pending} of this share to run")
+    if options.dry_run or not pending:
+        return
+    with tqdm(total=pending, unit="run", dynamic_ncols=True) as bar:
+
+        def on_run(done: int, _total: int, config: RunConfig) -> None:
+            bar.update(done - bar.n)
+            bar.set_description(describe(config))
+
+        run_sweep(
+            plan, device=options.device, part=options.part, parts=options.parts, on_run=on_run
+        )
+        bar.update(pending - bar.n)

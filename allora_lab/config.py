@@ -1,0 +1,185 @@
+"""What identifies a run: everything that can change its numbers, and nothing else."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, get_args
+
+from allora_lab.build import resolve_settings
+from allora_lab.checks import (
+    require_at_least,
+    require_known,
+    require_positive,
+    require_probability,
+)
+from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
+from allora_lab.training.optimizers import OPTIMIZERS, SCHEDULES
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One fine-tune: model x data set x method x hyper-parameters x seed.
+
+    Attributes
+    ----------
+    model, dataset, method, optimizer, schedule
+        Keys of their tables (a model may also be a folder or a hub id).
+    r, lora_alpha, lora_dropout, eta_squared, target_modules
+        As in `inject_adapters`.  eta_squared is None for methods that do not read it, and 4 where a
+        method reads it and none is given, so that one run has one identity.
+    lr, head_lr
+        Learning rates of the adapters and of the new head; None means the optimizer's own default,
+        and head_lr None means that same default, whatever lr is: methods compared at several lr
+        then share one head rate.
+    weight_decay, clip_norm, warmup_steps
+        Decoupled decay (AdamW), the largest gradient norm (None: no clipping), and steps of warm-up.
+    batch_size, steps
+        Sentences a step, and optimizer steps.
+    train_size, eval_size
+        How many training and evaluation sentences are used (None: all), the first of the fixed
+        split.
+    eval_split
+        "dev" for choosing settings, "test" for reporting.
+    max_length
+        Tokens a sentence is cut at.
+    base_dropout
+        Whether the pretrained model's own dropout stays on.  Off, the dropout under study is
+        LoRA's alone.
+    seed
+        Of the head, of A, of the batches and of the dropout masks.
+    """
+
+    method: str
+    model: str = "minilm"
+    dataset: str = "rotten_tomatoes_rated"
+    r: int = 8
+    lora_alpha: float | None = None
+    lora_dropout: float | None = None
+    eta_squared: float | None = None
+    target_modules: tuple[str, ...] | str = ("query", "value")
+    optimizer: str = "adamw"
+    lr: float | None = None
+    head_lr: float | None = None
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    clip_norm: float | None = None
+    batch_size: int = 16
+    steps: int = 96
+    train_size: int | None = 4096
+    eval_size: int | None = 512
+    eval_split: str = "dev"
+    max_length: int = 128
+    base_dropout: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every value and fill in what a None stands for."""
+        method = get_method(self.method)
+        require_known("optimizer", self.optimizer, OPTIMIZERS)
+        require_known("schedule", self.schedule, SCHEDULES)
+        require_known("eval_split", self.eval_split, ("dev", "test"))
+        if self.eta_squared is not None and not method.reads_eta_squared:
+            raise ValueError(f"{self.method} does not use eta_squared: leave it out")
+        default_lr = OPTIMIZERS[self.optimizer].default_lr
+        filled = {
+            "eta_squared": self.eta_squared
+            if self.eta_squared is not None or not method.reads_eta_squared
+            else DEFAULT_ETA_SQUARED,
+            "lora_dropout": self.lora_dropout or method.lora_dropout,
+            "lr": default_lr if self.lr is None else self.lr,
+            "head_lr": default_lr if self.head_lr is None else self.head_lr,
+            "target_modules": self.target_modules
+            if isinstance(self.target_modules, str)
+            else tuple(self.target_modules),
+        }
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
+        for field in fields(self):  # 1 and 1.0 are one setting and must give one run_id
+            value = getattr(self, field.name)
+            if float in (field.type, *get_args(field.type)) and value is not None:
+                object.__setattr__(self, field.name, float(value))
+        self._check_ranges()
+        resolve_settings(  # refuses what the adapters would refuse, before anything is loaded
+            method,
+            r=self.r,
+            lora_alpha=self.lora_alpha,
+            lora_dropout=self.lora_dropout or 0.0,
+            eta_squared=self.eta_squared or DEFAULT_ETA_SQUARED,
+        )
+
+    def _check_ranges(self) -> None:
+        for name in ("lr", "head_lr"):
+            require_positive(name, getattr(self, name))
+        for name in ("clip_norm", "eta_squared"):
+            if getattr(self, name) is not None:
+                require_positive(name, getattr(self, name))
+        require_probability("lora_dropout", self.lora_dropout or 0.0)
+        for name in ("batch_size", "steps", "max_length", "train_size", "eval_size"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
+        require_at_least("warmup_steps", self.warmup_steps, 0)
+        require_at_least("seed", self.seed, 0)
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every setting, as JSON would give it back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @property
+    def run_id(self) -> str:
+        """Return a file-safe name a person can read and a digest that no edit can dodge.
+
+        The digest is of the settings that differ from the defaults, so that a setting added later
+        does not rename the runs made before it.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        changed = {k: v for k, v in asdict(self).items() if v != defaults[k]}
+        digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
+        model = self.model.rstrip("/").rsplit("/", 1)[-1]
+        parts = (model, self.dataset, self.method, self.optimizer, f"seed{self.seed}", digest[:8])
+        return "--".join(parts)
+
+    def with_changes(self, **changes: Any) -> "RunConfig":
+        """Return the configuration with some values changed and checked again."""
+        return replace(self, **changes)
+
+
+def scaled_rate(lr: float, eta_squared: float) -> float:
+    """Return η × lr to four digits, so that a rate written in a TOML file names the same run."""
+    return float(f"{math.sqrt(eta_squared) * lr:.4g}")
+
+
+def config_from(values: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of a TOML table or of flags.
+
+    Raises
+    ------
+    ValueError
+        For a key that does not exist (naming the nearest), a value of the wrong type, or a missing
+        method.
+    """
+    names = [field.name for field in fields(RunConfig)]
+    for key in values:
+        require_known("setting", key, names)
+    if "method" not in values:
+        raise ValueError('no method is named: add method = "allora", or another of the table')
+    for field in fields(RunConfig):
+        if field.name in values:
+            _require_type(field.name, values[field.name], field.type)
+    converted = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return RunConfig(**converted)
+
+
+def _require_type(name: str, value: object, declared: Any) -> None:
+    """Raise ValueError unless a value of a TOML file or a record fits the type of its field."""
+    kinds = get_args(declared) or (declared,)
+    kind = kinds[0]
+    accepted = {int: int, float: int | float, bool: bool}.get(kind, str | list | tuple)
+    is_right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
+    if not is_right and not (value is None and type(None) in kinds):
+        words = {int: "a whole number", float: "a number", bool: "true or false"}
+        raise ValueError(f"{name} must be {words.get(kind, 'text')}, got {value!r}")

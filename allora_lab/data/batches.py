@@ -1,0 +1,79 @@
+"""Batches of sentences of like length, each a function of (seed, step) alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from allora_lab.data.text import Split
+
+POOL = 16  # batches that are sorted by length together: less padding, yet well mixed
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """Token ids of each sentence, its label, and the id that pads."""
+
+    token_ids: tuple[tuple[int, ...], ...]
+    labels: tuple[int, ...]
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        """Return the number of sentences."""
+        return len(self.labels)
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Return the number of tokens of each sentence."""
+        return tuple(map(len, self.token_ids))
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, split: Split, max_length: int) -> EncodedSplit:
+    """Return the sentences of a split as token ids, cut at `max_length` tokens."""
+    encoded = tokenizer(list(split.texts), truncation=True, max_length=max_length)["input_ids"]
+    return EncodedSplit(tuple(map(tuple, encoded)), split.labels, tokenizer.pad_token_id)
+
+
+def collate(split: EncodedSplit, rows: Sequence[int]) -> dict[str, Tensor]:
+    """Return input_ids, attention_mask (batch, tokens) and labels (batch,), padded on the right."""
+    ids = [split.token_ids[row] for row in rows]
+    longest = max(map(len, ids))
+    padded = [[*i, *[split.pad_token_id] * (longest - len(i))] for i in ids]
+    mask = [[1] * len(i) + [0] * (longest - len(i)) for i in ids]
+    return {
+        "input_ids": torch.tensor(padded),
+        "attention_mask": torch.tensor(mask),
+        "labels": torch.tensor([split.labels[row] for row in rows]),
+    }
+
+
+@lru_cache(maxsize=8)
+def epoch_batches(
+    lengths: tuple[int, ...], batch_size: int, seed: int, epoch: int
+) -> tuple[tuple[int, ...], ...]:
+    """Return the batches of one epoch: every row once, but for a last incomplete batch.
+
+    The rows are shuffled and cut into pools of 16 batches; each pool is sorted by length and cut
+    into batches; the batches are shuffled.  A set smaller than a batch is one batch.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    rows = torch.randperm(len(lengths), generator=generator).tolist()
+    pools = [rows[i : i + POOL * batch_size] for i in range(0, len(rows), POOL * batch_size)]
+    batches = [
+        tuple(pool[i : i + batch_size])
+        for pool in (sorted(pool, key=lengths.__getitem__) for pool in pools)
+        for i in range(0, len(pool), batch_size)
+    ]
+    full = [batch for batch in batches if len(batch) == batch_size] or batches
+    order = torch.randperm(len(full), generator=generator).tolist()
+    return tuple(full[i] for i in order)
+
+
+def batch_at(split: EncodedSplit, *, step: int, batch_size: int, seed: int) -> dict[str, Tensor]:
+    """Return the batch of `step`, the same whenever it is asked for."""
+    batches_an_epoch = max(1, len(split) // batch_size)
+    epoch, place = divmod(step, batches_an_epoch)
+    return collate(split, epoch_batches(split.lengths, batch_size, seed, epoch)[place])

@@ -1,0 +1,67 @@
+"""What the lab's data and its model are, whose, and whether they are here already."""
+
+from pathlib import Path
+
+from allora_lab.data.hub import cached_hub_folder
+from allora_lab.data.local import digest_of, local_files
+from allora_lab.data.rated import ARCHIVE, ARCHIVE_SHA256, FILES
+from allora_lab.data.text import DATASETS
+from allora_lab.files import cache_folder, sha256_of
+from allora_lab.models.minilm import DISTRIBUTION, SHA256, find_minilm
+
+
+def describe_data() -> list[dict[str, str | bool | None]]:
+    """Return one row a data set and one for the minilm model; nothing is fetched.
+
+    Each row has ``key``, ``what``, ``source``, ``licence``, ``here`` (whether its files are on
+    this machine), ``path`` (where they are or would be, None when nowhere yet), ``sha256`` (of
+    the file; of the files' digests for a set of several; None when not here or from the hub, whose
+    commit stands in the path) and ``expected_sha256`` (None where nothing is pinned).
+    """
+    rows = []
+    for key, info in DATASETS.items():
+        path, digest, expected = _rated_state() if key in FILES else _full_state(key)
+        rows.append(
+            {
+                "key": key,
+                "what": info.description,
+                "source": info.source,
+                "licence": info.licence,
+                "here": path is not None and path.exists(),
+                "path": None if path is None else str(path),
+                "sha256": digest,
+                "expected_sha256": expected,
+            }
+        )
+    return [*rows, _minilm_row()]
+
+
+def _rated_state() -> tuple[Path, str | None, str]:
+    path = cache_folder() / ARCHIVE
+    return path, sha256_of(path) if path.is_file() else None, ARCHIVE_SHA256
+
+
+def _full_state(key: str) -> tuple[Path | None, str | None, None]:
+    try:
+        paths = local_files(key)
+    except FileNotFoundError:  # a wrong ALLORA_LAB_DATA: loading says so, the list says "not here"
+        return None, None, None
+    if paths:
+        return paths[0].parent, digest_of(paths), None
+    return cached_hub_folder(key), None, None
+
+
+def _minilm_row() -> dict[str, str | bool | None]:
+    folder = find_minilm()
+    weights = None if folder is None else folder / "model.safetensors"
+    here = weights is not None and weights.is_file()
+    return {
+        "key": "minilm",
+        "what": "all-MiniLM-L6-v2, a 22.7 M parameter sentence encoder",
+        "source": f"the package {DISTRIBUTION} 0.1.0 on the Python package index",
+        "licence": "Apache-2.0",
+        "here": here,
+        "path": None if folder is None else str(folder),
+        "sha256": sha256_of(weights) if here and weights else None,
+        "expected_sha256": SHA256["model.safetensors"],
+    }

@@ -1,0 +1,69 @@
+"""A record: everything known of one finished run, as one JSON file that is never edited."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from allora_lab.config import RunConfig, config_from
+from allora_lab.files import results_folder, written_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One finished run.
+
+    `metrics` has `eval_accuracy` (0 to 1) and `eval_loss` (nats); `trace` is what the loop
+    returned; seconds are of training alone; `device` names the machine; `code_dirty` says whether
+    the code differed from `code_commit`; `finished_at` is UTC.
+    """
+
+    run_id: str
+    config: dict[str, Any]
+    metrics: dict[str, float]
+    trace: dict[str, Any]
+    trainable_parameters: int
+    train_seconds: float
+    peak_memory_bytes: int
+    model_revision: str
+    dataset_revision: str
+    code_commit: str | None
+    code_dirty: bool | None
+    packages: dict[str, str]
+    device: str
+    finished_at: str
+
+
+def record_path(folder: str, config: RunConfig) -> Path:
+    """Return where the record of a run stands: `results/<folder>/<run_id>.json`."""
+    return results_folder() / folder / f"{config.run_id}.json"
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """Write a record, whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(asdict(record), separators=(",", ":")) + "\n")
+
+
+def read_record(path: Path) -> RunRecord:
+    """Return the record in a file.
+
+    Raises
+    ------
+    ValueError
+        If the file is not JSON, lacks or adds a field, or its run_id is not its configuration's.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}): delete it and run again") from None
+    names = {field.name for field in fields(RunRecord)}
+    if not isinstance(values, dict) or values.keys() != names:
+        raise ValueError(f"{path} is not a record of this version: delete it and run again")
+    config = config_from(values["config"])
+    if values["run_id"] != config.run_id:
+        raise ValueError(
+            f"{path} was edited, or made by another version: its settings give the run_id "
+            f"{config.run_id}; delete it and run again"
+        )
+    return RunRecord(**values)

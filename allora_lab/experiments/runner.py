@@ -1,0 +1,126 @@
+"""One run, from its configuration to its record."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from allora_lab.build import inject_adapters
+from allora_lab.config import RunConfig
+from allora_lab.data.batches import batch_at, encode
+from allora_lab.data.text import load_text
+from allora_lab.experiments import environment
+from allora_lab.experiments.records import RunRecord
+from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
+from allora_lab.models.load import LoadedModel, load_model
+from allora_lab.training.checkpoint import Progress
+from allora_lab.training.evaluate import evaluate
+from allora_lab.training.loop import train
+from allora_lab.training.optimizers import build_optimizer, rate_factor
+
+TRACE_STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80)
+
+
+def trace_steps(steps: int) -> set[int]:
+    """Return when the norms are measured: often at first, then about every sixth of the run."""
+    return {*TRACE_STEPS, *range(96, steps, max(16, steps // 12))}
+
+
+def build_adapted(config: RunConfig, num_labels: int) -> LoadedModel:
+    """Return the pretrained model of a run with its adapters in place; A is drawn from the seed."""
+    loaded = load_model(
+        config.model, num_labels=num_labels, base_dropout=config.base_dropout, seed=config.seed
+    )
+    inject_adapters(
+        loaded.model,
+        config.method,
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout or 0.0,
+        eta_squared=config.eta_squared or DEFAULT_ETA_SQUARED,
+        target_modules=config.target_modules,
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+    return loaded
+
+
+def build_run_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer of a run, wrapped when its method acts on the optimizer's step."""
+    optimizer = build_optimizer(
+        config.optimizer,
+        model,
+        lr=config.lr,
+        head_lr=config.head_lr,
+        weight_decay=config.weight_decay,
+    )
+    wrap = get_method(config.method).wrap_optimizer
+    return wrap(optimizer, model, config.eta_squared) if wrap else optimizer
+
+
+def run(
+    config: RunConfig,
+    *,
+    device: str = "auto",
+    checkpoint: Path | None = None,
+    on_step: Callable[[Progress], None] = lambda _progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunRecord | None:
+    """Fine-tune as `config` says and return the record, or None if it was stopped before the end.
+
+    A checkpoint, when one is named, is resumed from if it exists and removed at the end.
+    """
+    where = environment.resolve_device(device)
+    commit, dirty = environment.code_version()
+    dataset = load_text(config.dataset)
+    loaded = build_adapted(config, len(dataset.label_names))
+    model = loaded.model.to(where)
+    optimizer = build_run_optimizer(config, model)
+    data = encode(loaded.tokenizer, dataset.train.first(config.train_size), config.max_length)
+    start = time.perf_counter()
+    progress = train(
+        model,
+        optimizer,
+        lambda step: batch_at(data, step=step, batch_size=config.batch_size, seed=config.seed),
+        steps=config.steps,
+        seed=config.seed,
+        run_id=config.run_id,
+        trace_steps=trace_steps(config.steps),
+        rate_factor=partial(
+            rate_factor,
+            steps=config.steps,
+            warmup_steps=config.warmup_steps,
+            schedule=config.schedule,
+        ),
+        clip_norm=config.clip_norm,
+        checkpoint=checkpoint,
+        on_step=on_step,
+        should_stop=should_stop,
+    )
+    train_seconds = time.perf_counter() - start
+    if progress.done < config.steps:
+        return None
+    split = dataset.dev if config.eval_split == "dev" else dataset.test
+    result = evaluate(
+        model, encode(loaded.tokenizer, split.first(config.eval_size), config.max_length)
+    )
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    return RunRecord(
+        run_id=config.run_id,
+        config=config.to_json(),
+        metrics={f"eval_{name}": value for name, value in result.items()},
+        trace=progress.trace,
+        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        train_seconds=round(train_seconds, 3),
+        peak_memory_bytes=environment.peak_memory_bytes(where),
+        model_revision=loaded.revision,
+        dataset_revision=dataset.revision,
+        code_commit=commit,
+        code_dirty=dirty,
+        packages=environment.package_versions(),
+        device=environment.device_name(where),
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

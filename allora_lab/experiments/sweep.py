@@ -1,0 +1,88 @@
+"""A sweep: a TOML file of blocks, expanded to runs; what is recorded is skipped, the rest is run.
+
+name = "escape"                     # records go to results/escape/
+[base]                              # values every run shares; all others are the defaults
+steps = 96
+[[block]]                           # blocks run in the order they stand
+set = { method = "allora" }
+vary = { eta_squared = [1, 4], seed = [0, 1, 2] }     # every combination
+"""
+
+import itertools
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from allora_lab.checks import require_known
+from allora_lab.config import RunConfig, config_from
+from allora_lab.experiments.records import record_path, write_record
+from allora_lab.experiments.runner import run
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A name, and the runs in the order of the file, each once."""
+
+    name: str
+    configs: tuple[RunConfig, ...]
+
+    def pending(self, part: int = 0, parts: int = 1) -> list[RunConfig]:
+        """Return the runs that have no record yet, of every `parts`-th run from `part` on."""
+        mine = self.configs[part::parts]
+        return [c for c in mine if not record_path(self.name, c).exists()]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file's values; ValueError says where it is malformed."""
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from None
+
+
+def expand_block(base: dict[str, Any], block: dict[str, Any]) -> list[RunConfig]:
+    """Return one run for every combination of the lists in `vary`."""
+    for key in block:
+        require_known("key of a block", key, ("set", "vary"))
+    fixed, vary = {**base, **block.get("set", {})}, block.get("vary", {})
+    return [
+        config_from({**fixed, **dict(zip(vary, values, strict=True))})
+        for values in itertools.product(*vary.values())
+    ]
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Return the sweep of a TOML file; ValueError names a key or value that is wrong."""
+    values = read_toml(path)
+    for key in values:
+        require_known("key of a sweep", key, ("name", "base", "block"))
+    configs = [
+        config
+        for block in values.get("block", [])
+        for config in expand_block(values.get("base", {}), block)
+    ]
+    unique = {config.run_id: config for config in configs}
+    return Sweep(values.get("name", path.stem), tuple(unique.values()))
+
+
+def run_sweep(
+    sweep: Sweep,
+    *,
+    device: str = "auto",
+    part: int = 0,
+    parts: int = 1,
+    on_run: Callable[[int, int, RunConfig], None] = lambda _done, _total, _config: None,
+) -> int:
+    """Run what is missing and return how many runs were recorded now.
+
+    `part` of `parts` takes every `parts`-th run, for several processes side by side.
+    """
+    pending = sweep.pending(part, parts)
+    for done, config in enumerate(pending):
+        on_run(done, len(pending), config)
+        record = run(config, device=device)
+        if record is not None:
+            write_record(record_path(sweep.name, config), record)
+    return len(pending)

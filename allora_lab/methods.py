@@ -1,0 +1,193 @@
+"""The table of methods: key, label, what it builds, which settings it reads, where it is from.
+
+A new method is one file in `adapters/`, one row here and one row in the contract test.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from allora_lab.adapters.allora import ALLoRALinear
+from allora_lab.adapters.allora_od import ALLoRAODLinear
+from allora_lab.adapters.allora_update import wrap_optimizer
+from allora_lab.adapters.asf_lora import ASFLoRALinear
+from allora_lab.adapters.base import AdaptedLinear
+from allora_lab.adapters.dora import DoRALinear
+from allora_lab.adapters.lora import LoRALinear
+from allora_lab.checks import require_known
+
+DEFAULT_ETA_SQUARED = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSettings:
+    """The settings an adapter is built from; a method reads some of them."""
+
+    r: int
+    lora_alpha: float
+    lora_dropout: float
+    eta_squared: float
+    generator: torch.Generator | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One row of the table.
+
+    Attributes
+    ----------
+    key, label, source
+        The name in code and files, the name for people, and the paper.
+    build
+        From a pretrained layer and settings to an adapted layer.
+    reads_eta_squared, reads_lora_alpha
+        Whether the setting has any effect.
+    lora_dropout
+        The probability used where none is asked for.
+    is_gradient_natural
+        Whether backward gives the gradient of the function that forward computes.
+    wrap_optimizer
+        For a method that acts on the optimizer's step: (optimizer, model, eta_squared) to a new
+        optimizer.  None leaves the optimizer as it is.
+    """
+
+    key: str
+    label: str
+    source: str
+    build: Callable[[nn.Module, AdapterSettings], AdaptedLinear]
+    reads_eta_squared: bool = False
+    reads_lora_alpha: bool = False
+    lora_dropout: float = 0.0
+    is_gradient_natural: bool = True
+    wrap_optimizer: Callable[[Optimizer, nn.Module, float], Optimizer] | None = None
+
+
+def _lora(layer: nn.Module, settings: AdapterSettings, scaling: float) -> LoRALinear:
+    return LoRALinear(
+        layer,
+        r=settings.r,
+        scaling=scaling,
+        lora_dropout=settings.lora_dropout,
+        generator=settings.generator,
+    )
+
+
+def _dora(layer: nn.Module, settings: AdapterSettings) -> DoRALinear:
+    return DoRALinear(
+        layer,
+        r=settings.r,
+        scaling=settings.lora_alpha / settings.r,
+        lora_dropout=settings.lora_dropout,
+        generator=settings.generator,
+    )
+
+
+def _adaptive(
+    layer_class: type[ALLoRALinear] | type[ALLoRAODLinear] | type[ASFLoRALinear],
+) -> Callable[[nn.Module, AdapterSettings], AdaptedLinear]:
+    return lambda layer, settings: layer_class(
+        layer,
+        r=settings.r,
+        eta_squared=settings.eta_squared,
+        lora_dropout=settings.lora_dropout,
+        generator=settings.generator,
+    )
+
+
+METHODS: dict[str, Method] = {
+    method.key: method
+    for method in (
+        Method(
+            key="lora",
+            label="LoRA",
+            source="Hu et al. 2021, arXiv 2106.09685",
+            build=lambda layer, s: _lora(layer, s, s.lora_alpha / s.r),
+            reads_lora_alpha=True,
+        ),
+        Method(
+            key="lora-fixed-scale",
+            label="LoRA × η",
+            source="ALLoRA §5.2, arXiv 2410.09692",
+            build=lambda layer, s: _lora(layer, s, math.sqrt(s.eta_squared)),
+            reads_eta_squared=True,
+        ),
+        Method(
+            key="rslora",
+            label="rsLoRA",
+            source="Kalajdzievski 2023, arXiv 2312.03732",
+            build=lambda layer, s: _lora(layer, s, s.lora_alpha / math.sqrt(s.r)),
+            reads_lora_alpha=True,
+        ),
+        Method(
+            key="dora",
+            label="DoRA",
+            source="Liu et al. 2024, arXiv 2402.09353",
+            build=_dora,
+            reads_lora_alpha=True,
+            is_gradient_natural=False,  # §4.3 holds the row norms constant in the backward pass
+        ),
+        Method(
+            key="allora",
+            label="ALLoRA",
+            source="arXiv 2410.09692, §4.2",
+            build=_adaptive(ALLoRALinear),
+            reads_eta_squared=True,
+            is_gradient_natural=False,
+        ),
+        Method(
+            key="allora-dropout",
+            label="ALLoRA + dropout",
+            source="arXiv 2410.09692, ALLoRA+D; 'ALLoRA' in the ICLR submission",
+            build=_adaptive(ALLoRALinear),
+            reads_eta_squared=True,
+            lora_dropout=0.05,
+            is_gradient_natural=False,
+        ),
+        Method(
+            key="allora-od",
+            label="ALLoRA-OD",
+            source="arXiv 2410.09692, §4.3",
+            build=_adaptive(ALLoRAODLinear),
+            reads_eta_squared=True,
+            is_gradient_natural=False,
+        ),
+        Method(
+            key="asf-lora",
+            label="ASF-LoRA",
+            source="arXiv 2410.09692, §4.3",
+            build=_adaptive(ASFLoRALinear),
+            reads_eta_squared=True,
+        ),
+        Method(
+            key="allora-update",
+            label="ALLoRA, on the update (ours)",
+            source="this project's own form; in no paper",
+            build=lambda layer, s: _lora(layer, s, 1.0),
+            reads_eta_squared=True,
+            wrap_optimizer=wrap_optimizer,
+        ),
+    )
+}
+
+
+def get_method(key: str) -> Method:
+    """Return the row of a method key.
+
+    Raises
+    ------
+    ValueError
+        For an unknown key, naming the nearest one.  A bare `alora` is refused, for one dropped
+        letter of `allora` must not run another paper's method.
+    """
+    if key.lower() == "alora":
+        raise ValueError(
+            "method 'alora' is ambiguous: write 'allora' for the adaptive learning rate "
+            "(arXiv 2410.09692) or 'allora-update' for its update-space form; allocating ranks "
+            "(ALoRA, arXiv 2403.16187) and activated LoRA (PEFT's 'alora') are not in this table"
+        )
+    require_known("method", key, METHODS)
+    return METHODS[key]

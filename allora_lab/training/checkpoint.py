@@ -1,0 +1,101 @@
+"""A checkpoint: one safetensors file whose header carries the rest as JSON.
+
+Weights of the trainable tensors, the optimizer's state, how many steps are done and the trace so
+far.  Step t of the loop depends on these and on (seed, t) alone, so no random state is saved.  One
+file, written whole: a kill at any instant leaves the old checkpoint or the new one.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from allora_lab.adapters.inject import adapter_state_dict, load_adapter_state_dict
+from allora_lab.files import written_whole
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: optimizer steps done and everything traced so far."""
+
+    done: int
+    trace: dict[str, Any]
+
+
+def _split_state(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Part an optimizer's `state_dict` into tensors by flat name and the rest, fit for JSON."""
+    tensors, scalars = {}, {}
+    for index, entries in state["state"].items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{key}"] = value.contiguous()
+            else:
+                scalars[f"{index}.{key}"] = value
+    rest = {k: v for k, v in state.items() if k != "state"}
+    return tensors, {**rest, "scalars": scalars}
+
+
+def _join_state(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo `_split_state`."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in tensors.items():
+        _, index, key = name.split(".", 2)
+        state.setdefault(int(index), {})[key] = value
+    for name, value in rest["scalars"].items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    return {**{k: v for k, v in rest.items() if k != "scalars"}, "state": state}
+
+
+def save_checkpoint(
+    path: Path, run_id: str, model: nn.Module, optimizer: Optimizer, progress: Progress
+) -> None:
+    """Write the checkpoint of a run, whole or not at all."""
+    tensors, rest = _split_state(optimizer.state_dict())
+    weights = {f"model.{n}": t.contiguous() for n, t in adapter_state_dict(model).items()}
+    header = {
+        "run_id": run_id,
+        "done": progress.done,
+        "trace": progress.trace,
+        "optimizer": rest,
+    }
+    with written_whole(path) as partial:
+        save_file({**weights, **tensors}, partial, {"allora_lab": json.dumps(header)})
+
+
+def load_checkpoint(
+    path: Path, *, run_id: str, model: nn.Module, optimizer: Optimizer
+) -> Progress | None:
+    """Restore a run from `path` and return where it stands, or None when there is no file.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, is no checkpoint of this lab, or belongs to another run.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("allora_lab", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and start the run anew") from None
+    if header is None:
+        raise ValueError(f"{path} is not a checkpoint of allora_lab: name another file")
+    if header["run_id"] != run_id:
+        raise ValueError(
+            f"{path} belongs to the run {header['run_id']}, not {run_id}: name another file or "
+            "delete this one"
+        )
+    weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+    state = {n: t for n, t in tensors.items() if n.startswith("optimizer.")}
+    load_adapter_state_dict(model, weights)
+    optimizer.load_state_dict(_join_state(state, header["optimizer"]))
+    return Progress(done=header["done"], trace=header["trace"])

@@ -1,0 +1,93 @@
+"""The training loop, in one function a reader can follow from top to bottom.
+
+Step t depends on the parameters, the optimizer's state and t alone: the batch and the dropout masks
+are both drawn from (seed, t).  A run that is stopped and resumed therefore repeats the
+uninterrupted one exactly (bit for bit on a CPU), and no random state has to be saved.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from allora_lab.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from allora_lab.training.interrupt import deferred_interrupt
+from allora_lab.training.trace import append_row, measure
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became infinite or not a number; the message says at which step and what to try."""
+
+
+def require_finite(loss: Tensor, step: int, steps: int) -> None:
+    """Raise NonFiniteLossError unless the loss of `step` (from 1) is finite."""
+    if not torch.isfinite(loss):
+        raise NonFiniteLossError(
+            f"the loss is {loss.item()} at step {step} of {steps}: lower lr, set clip_norm to 1, or "
+            "lengthen the warm-up"
+        )
+
+
+def train(
+    model: PreTrainedModel,
+    optimizer: Optimizer,
+    batch_at: Callable[[int], Mapping[str, Tensor]],
+    *,
+    steps: int,
+    seed: int,
+    run_id: str,
+    trace_steps: Collection[int] = (),
+    rate_factor: Callable[[int], float] = lambda _step: 1.0,
+    clip_norm: float | None = None,
+    checkpoint: Path | None = None,
+    save_every: int = 200,
+    on_step: Callable[[Progress], None] = lambda _progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Progress:
+    """Train to `steps` optimizer steps, resuming from `checkpoint` if it exists.
+
+    `batch_at` gives the batch of a step (0 to steps - 1); `rate_factor` what multiplies each
+    group's `initial_lr` at it; `trace_steps` the counts of steps done at which the norms are
+    measured, besides the start and the end.  `model(**batch)` must have a `.loss`.  `on_step` sees
+    the progress after every step, `should_stop` is asked before every step.  The checkpoint is
+    written every `save_every` steps and on a stop.
+
+    Returns the progress: `done` < `steps` if stopped; the trace has `loss` of every step (nats),
+    and lists beside `step` with the norms (see `training.trace`).  Raises NonFiniteLossError at the
+    first loss that is not finite, and KeyboardInterrupt on Ctrl-C once the step at hand is saved.
+    """
+    device = next(model.parameters()).device
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    resumed = checkpoint and load_checkpoint(
+        checkpoint, run_id=run_id, model=model, optimizer=optimizer
+    )
+    progress = resumed or Progress(0, append_row({}, {"step": 0, **measure(model)}))
+    done, trace = progress.done, progress.trace
+    model.train()
+    with deferred_interrupt() as interrupted:
+        while done < steps and not should_stop() and not interrupted():
+            torch.manual_seed(seed * 1_000_003 + done)  # the dropout masks of this step
+            loss = model(**{k: v.to(device) for k, v in batch_at(done).items()}).loss
+            optimizer.zero_grad()
+            loss.backward()
+            require_finite(loss, done + 1, steps)
+            if clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(trainable, clip_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * rate_factor(done)
+            optimizer.step()
+
+            done += 1
+            trace.setdefault("loss", []).append(float(f"{loss.item():.6g}"))
+            if done in trace_steps or done == steps:
+                append_row(trace, {"step": done, **measure(model)})
+            on_step(Progress(done, trace))
+            if checkpoint and done < steps and done % save_every == 0:
+                save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace))
+
+        if checkpoint and done < steps:
+            save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace))
+    return Progress(done, trace)

@@ -1,0 +1,235 @@
+"""The contract every adapter keeps; a new method is one more row in CASES."""
+
+import pytest
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from allora_lab import METHODS, inject_adapters, merge_adapters
+from allora_lab.adapters.base import gram_row_norms, linear_weight
+
+D_IN, D_OUT, R = 24, 17, 4  # all different, so a transposed matrix cannot pass
+
+# Every method of the table, and what it is built with here.
+CASES = {
+    "lora": {"lora_alpha": 8},
+    "lora-fixed-scale": {},
+    "rslora": {"lora_alpha": 8},
+    "dora": {"lora_alpha": 8},
+    "allora": {},
+    "allora-dropout": {},
+    "allora-od": {},
+    "asf-lora": {},
+    "allora-update": {},
+}
+TRAINABLE = {"dora": {"lora_A", "lora_B", "lora_magnitude_vector"}}
+
+
+def test_every_method_of_the_table_is_tested_here():
+    assert CASES.keys() == METHODS.keys()
+
+
+@pytest.fixture(params=CASES)
+def method(request):
+    return request.param
+
+
+def adapted(method, base=None, **changes):
+    torch.manual_seed(0)
+    base = base or nn.Linear(D_IN, D_OUT).double()
+    model = nn.ModuleDict({"query": base})
+    generator = torch.Generator().manual_seed(1)
+    inject_adapters(
+        model, method, r=R, **{"eta_squared": 3.0, **CASES[method], **changes}, generator=generator
+    )
+    return model
+
+
+def trained(method, **changes):
+    """Return an adapted layer whose factors have moved away from their start, without dropout."""
+    model = adapted(method, **changes)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+                parameter.add_(0.3 * noise)
+    return model.eval()
+
+
+@pytest.fixture
+def x(rng):
+    return torch.randn(3, 5, D_IN, generator=rng, dtype=torch.float64)
+
+
+def test_starts_as_the_pretrained_layer(method, x):
+    layer = adapted(method)["query"]
+    torch.testing.assert_close(layer(x), layer.base_layer(x), rtol=1e-12, atol=1e-12)
+
+
+def test_only_the_adapter_is_trainable(method):
+    layer = adapted(method)["query"]
+    trainable = {name for name, p in layer.named_parameters() if p.requires_grad}
+    assert trainable == TRAINABLE.get(method, {"lora_A", "lora_B"})
+
+
+def test_A_starts_uniform_at_the_scale_of_a_linear_layer(method):
+    A = adapted(method, base=nn.Linear(500, 300).double())["query"].lora_A
+    assert A.shape == (R, 500)
+    assert A.abs().max() <= 500**-0.5
+    assert A.std().item() == pytest.approx(500**-0.5 / 3**0.5, rel=0.05)
+
+
+def test_gradient_reaches_only_B_on_the_first_step(method, x):
+    layer = adapted(method)["query"].eval()
+    layer(x).square().sum().backward()
+    assert layer.lora_A.grad.abs().max() == 0  # B = 0 blocks it
+    assert layer.lora_B.grad.abs().max() > 0
+
+
+def test_pretrained_weights_get_no_gradient(method, x):
+    layer = trained(method)["query"]
+    layer(x).square().sum().backward()
+    assert layer.base_layer.weight.grad is None
+    assert layer.base_layer.bias.grad is None
+
+
+def test_forward_in_eval_is_the_merged_layer_or_the_merge_is_refused(method, x):
+    model = trained(method)
+    layer, before = model["query"], model["query"](x)
+    if not layer.is_mergeable:
+        with pytest.raises(ValueError, match="cannot be merged"):
+            merge_adapters(model)
+        torch.testing.assert_close(model["query"](x), before, rtol=0, atol=0)
+        return
+    merged = linear_weight(layer.base_layer) + layer.delta_weight()
+    torch.testing.assert_close(merged, layer.merged_weight())
+    assert type(merge_adapters(model)["query"]) is nn.Linear
+    torch.testing.assert_close(model["query"](x), before)
+
+
+def test_a_layer_stored_transposed_as_gpt2_does_computes_the_same(method, x):
+    linear, conv = nn.Linear(D_IN, D_OUT).double(), Conv1D(D_OUT, D_IN).double()
+    conv.weight.data, conv.bias.data = linear.weight.data.T.clone(), linear.bias.data.clone()
+    layer = trained(method, base=linear)["query"]
+    twin = trained(method, base=conv)
+    torch.testing.assert_close(twin["query"](x), layer(x))
+    if layer.is_mergeable:
+        assert type(merge_adapters(twin)["query"]) is Conv1D
+        torch.testing.assert_close(twin["query"](x), layer(x))
+
+
+@pytest.mark.parametrize("shape", [(D_IN,), (7, D_IN), (3, 5, D_IN), (2, 3, 5, D_IN), (0, D_IN)])
+def test_any_leading_dimensions_are_taken(method, shape, rng):
+    layer = trained(method)["query"]
+    x = torch.randn(shape, generator=rng, dtype=torch.float64, requires_grad=True)
+    y = layer(x)
+    assert y.shape == (*shape[:-1], D_OUT)
+    y.sum().backward()
+    assert x.grad.shape == shape
+
+
+def test_gradients_of_a_batch_are_the_sum_over_its_tokens(method, x):
+    layer = trained(method)["query"]
+    layer(x).square().sum().backward()
+    whole = layer.lora_B.grad.clone()
+    layer.zero_grad()
+    for token in x.reshape(-1, D_IN):
+        layer(token).square().sum().backward()
+    torch.testing.assert_close(layer.lora_B.grad, whole)
+
+
+def test_natural_gradients_agree_with_finite_differences_and_others_do_not(method, x):
+    layer = trained(method)["query"]
+    x = x[0, :2].clone().requires_grad_()
+
+    def output(x, A, B):
+        return torch.func.functional_call(layer, {"lora_A": A, "lora_B": B}, (x,))
+
+    A, B = (p.detach().clone().requires_grad_() for p in (layer.lora_A, layer.lora_B))
+    is_natural = torch.autograd.gradcheck(output, (x, A, B), raise_exception=False)
+    assert is_natural == METHODS[method].is_gradient_natural
+
+
+def test_row_norms_are_those_of_BA(method):
+    layer = trained(method)["query"]
+    torch.testing.assert_close(layer.row_norms(), (layer.lora_B @ layer.lora_A).norm(dim=1))
+
+
+def test_the_same_generator_gives_the_same_start(method):
+    torch.testing.assert_close(
+        adapted(method)["query"].lora_A, adapted(method)["query"].lora_A, rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("wanted", [0.0, 0.3])
+def test_dropout_is_what_was_asked_for_or_the_methods_own(method, wanted, x):
+    layer = adapted(method, lora_dropout=wanted)["query"]
+    p = layer.dropout.p if isinstance(layer.dropout, nn.Dropout) else 0.0
+    assert p == (wanted or METHODS[method].lora_dropout)
+
+
+def test_bfloat16_weights_give_bfloat16_outputs_and_gradients(method, x):
+    layer = adapted(method, base=nn.Linear(D_IN, D_OUT).to(torch.bfloat16))["query"]
+    with torch.no_grad():
+        layer.lora_B.normal_(generator=torch.Generator().manual_seed(5))
+    exact = trained(method, base=nn.Linear(D_IN, D_OUT).double())["query"]
+    exact.load_state_dict(layer.state_dict())
+    y = layer.eval()(x.bfloat16())
+    y.sum().backward()
+    exact.eval()(x.bfloat16().double()).sum().backward()
+    assert y.dtype == layer.lora_A.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(layer.lora_B.grad.double(), exact.lora_B.grad, rtol=0.1, atol=0.1)
+
+
+def test_autocast_gives_the_low_precision_type_and_float32_gradients(method):
+    layer = adapted(method, base=nn.Linear(D_IN, D_OUT))["query"]
+    x = torch.randn(3, 5, D_IN, generator=torch.Generator().manual_seed(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x)
+    y.float().sum().backward()
+    assert y.dtype == torch.bfloat16
+    assert layer.lora_B.grad.dtype == torch.float32
+    layer_gradient = layer.lora_B.grad.clone()
+    layer.zero_grad()
+    layer.eval()(x).sum().backward()
+    if not METHODS[method].lora_dropout:
+        torch.testing.assert_close(layer_gradient, layer.lora_B.grad, rtol=0.05, atol=0.2)
+
+
+def test_gradient_checkpointing_changes_no_gradient(method, x):
+    layer = trained(method)["query"]
+    layer(x).square().sum().backward()
+    plain = {n: p.grad.clone() for n, p in layer.named_parameters() if p.grad is not None}
+    layer.zero_grad()
+    y = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
+    y.square().sum().backward()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(layer.get_parameter(name).grad, gradient, rtol=0, atol=0)
+
+
+def test_vmap_over_samples_gives_each_samples_own_gradient(method, x):
+    layer = trained(method)["query"]
+    factors = {"lora_A": layer.lora_A.detach(), "lora_B": layer.lora_B.detach()}
+
+    def loss(factors, x):
+        return torch.func.functional_call(layer, factors, (x,)).square().sum()
+
+    together = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(factors, x)
+    for sample, gradient in zip(x, together["lora_B"], strict=True):
+        alone = torch.func.grad(loss)(factors, sample)["lora_B"]
+        torch.testing.assert_close(gradient, alone)
+
+
+def test_rank_must_fit_the_layer(method):
+    for r in (0, -1, D_OUT + 1):
+        with pytest.raises(ValueError, match="r must be at"):
+            inject_adapters(nn.ModuleDict({"query": nn.Linear(D_IN, D_OUT)}), method, r=r)
+
+
+def test_gram_norms_never_form_BA_yet_agree_with_it(rng):
+    A = torch.randn(R, D_IN, generator=rng, dtype=torch.float64)
+    B = torch.randn(D_OUT, R, generator=rng, dtype=torch.float64)
+    torch.testing.assert_close(gram_row_norms(A, B), (B @ A).norm(dim=1))
+    B[3] = 0
+    assert gram_row_norms(A, B)[3] == 0
