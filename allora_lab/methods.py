@@ -164,7 +164,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             key="allora-update",
-            label="ALLoRA, on the update (ours)",
+            label="ALLoRA on the update (ours)",
             source="this project's own form; in no paper",
             build=lambda layer, s: _lora(layer, s, 1.0),
             reads_eta_squared=True,

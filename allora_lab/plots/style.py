@@ -1,6 +1,7 @@
 """One look for every figure: colours that colour-blind readers tell apart, direct labels."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -35,45 +36,51 @@ RC = {
 
 @dataclass(frozen=True)
 class EndLabel:
-    """A name to write beside the end of a curve: its y in data units, its text and colour."""
+    """A name to write beside the end of a curve: where it ends in data units, text, colour."""
 
+    x: float
     y: float
     text: str
     colour: str
 
 
-def lab_style() -> mpl.rc_context:
+def lab_style() -> AbstractContextManager[None]:
     """Return a context in which figures have the lab's look; nothing global is changed."""
     return mpl.rc_context(RC)
 
 
 def spread(positions: Sequence[float], gap: float, top: float = 1.0) -> list[float]:
-    """Return positions moved apart to at least `gap`, in their order, none above `top`."""
+    """Return positions moved apart to at least `gap`, in their order, within 0 to `top` if it fits.
+
+    They are pushed upwards, then all moved down together until their mean is where it was.
+    """
     order = sorted(range(len(positions)), key=positions.__getitem__)
     placed = [0.0] * len(positions)
-    floor = -gap
+    floor = float("-inf")
     for index in order:
         floor = placed[index] = max(positions[index], floor + gap)
-    ceiling = top + gap
-    for index in reversed(order):
-        ceiling = placed[index] = min(placed[index], ceiling - gap)
-    return placed
+    shift = sum(placed) / len(placed) - sum(positions) / len(positions) if placed else 0.0
+    shift = max(min(shift, min(placed, default=0.0)), max(placed, default=0.0) - top)
+    return [place - shift for place in placed]
 
 
 def label_ends(axes: Axes, labels: Sequence[EndLabel], gap: float = 0.075) -> None:
-    """Write each label to the right of the axes at its curve's end, moved apart where they meet."""
+    """Write each label to the right of the axes at its curve's end, moved apart where they meet.
+
+    Call it last: where a curve ends depends on the limits of the axes.
+    """
     to_axes = axes.transData + axes.transAxes.inverted()
-    heights = [to_axes.transform((1, label.y))[1] for label in labels]
-    for label, height, place in zip(labels, heights, spread(heights, gap), strict=True):
+    heights = [min(max(to_axes.transform((lb.x, lb.y))[1], 0.0), 1.0) for lb in labels]
+    for label, place in zip(labels, spread(heights, gap), strict=True):
         axes.annotate(
             label.text,
-            xy=(1.0, height),
-            xytext=(1.04, place),
-            xycoords="axes fraction",
+            xy=(label.x, label.y),
+            xytext=(1.05, place),
+            xycoords="data",
             textcoords="axes fraction",
             color=label.colour,
             va="center",
             fontsize="small",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": label.colour, "lw": 0.6},
+            arrowprops={"arrowstyle": "-", "color": label.colour, "lw": 0.7, "shrinkB": 4},
         )

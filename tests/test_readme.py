@@ -1,0 +1,29 @@
+"""README says what the records and the Makefile say."""
+
+import re
+from pathlib import Path
+
+from allora_lab import METHODS
+from allora_lab.data.text import DATASETS
+from allora_lab.experiments.tables import escape_table
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_its_table_is_made_from_the_records():
+    shown = re.search(r"<!-- escape-table -->\n(.*)\n<!-- /escape-table -->", README, re.DOTALL)
+    assert shown.group(1) == escape_table()
+
+
+def test_it_names_every_method_and_data_set():
+    for name in (*METHODS, *DATASETS):
+        assert f"`{name}`" in README
+
+
+def test_its_targets_and_links_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake (\w+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
