@@ -34,8 +34,8 @@ def test_cells_are_short_and_define_nothing(notebook):
 
 def test_what_is_stored_is_executed_and_normalised(notebook):
     assert set(notebook["metadata"]) <= {"kernelspec", "language_info"}
-    for cell in code_cells(notebook):
-        assert cell["execution_count"] is None
+    for number, cell in enumerate(code_cells(notebook), start=1):
+        assert cell["execution_count"] == number
         assert all(output["output_type"] != "error" for output in cell["outputs"])
     assert any(cell["outputs"] for cell in code_cells(notebook))
 

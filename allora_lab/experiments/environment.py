@@ -45,7 +45,8 @@ def device_name(device: torch.device) -> str:
     if cpuinfo.exists():
         names = [ln for ln in cpuinfo.read_text().splitlines() if ln.startswith("model name")]
         model = names[0].split(":", 1)[1].strip() if names else model
-    return f"{device.type}: {model}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{device.type}: {model}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def code_version() -> tuple[str | None, bool | None]:
