@@ -15,7 +15,7 @@ from allora_lab.adapters.allora import ALLoRALinear
 from allora_lab.adapters.allora_od import ALLoRAODLinear
 from allora_lab.adapters.allora_update import wrap_optimizer
 from allora_lab.adapters.asf_lora import ASFLoRALinear
-from allora_lab.adapters.base import AdaptedLinear
+from allora_lab.adapters.base import AdaptedLinear, AdaptiveLinear
 from allora_lab.adapters.dora import DoRALinear
 from allora_lab.adapters.lora import LoRALinear
 from allora_lab.checks import require_known
@@ -87,7 +87,7 @@ def _dora(layer: nn.Module, settings: AdapterSettings) -> DoRALinear:
 
 
 def _adaptive(
-    layer_class: type[ALLoRALinear] | type[ALLoRAODLinear] | type[ASFLoRALinear],
+    layer_class: type[AdaptiveLinear],
 ) -> Callable[[nn.Module, AdapterSettings], AdaptedLinear]:
     return lambda layer, settings: layer_class(
         layer,

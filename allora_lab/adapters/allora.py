@@ -19,10 +19,9 @@ that the ICLR submission calls ALLoRA.
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from allora_lab.adapters.base import AdaptedLinear, gram_row_norms, linear_weight
-from allora_lab.checks import require_positive
+from allora_lab.adapters.base import AdaptiveLinear, gram_row_norms, linear_weight
 
 
 @torch.no_grad()
@@ -91,27 +90,12 @@ class ScaleRows(torch.autograd.Function):
         return gradient_x, refuse(gradient_A), refuse(gradient_B), None
 
 
-class ALLoRALinear(AdaptedLinear):
+class ALLoRALinear(AdaptiveLinear):
     """A frozen linear layer plus BA whose rows learn at an adaptive rate; η² is `eta_squared`.
 
     Works with any leading dimensions, in float32, float64 and bfloat16, under autocast, gradient
     checkpointing, `torch.func.vmap` and `torch.compile`; a second backward pass is refused.
     """
-
-    def __init__(
-        self,
-        base_layer: nn.Module,
-        *,
-        r: int,
-        eta_squared: float,
-        lora_dropout: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            base_layer, r=r, scaling=1.0, lora_dropout=lora_dropout, generator=generator
-        )
-        require_positive("eta_squared", eta_squared)
-        self.eta_squared = eta_squared
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + B A dropout(x)."""

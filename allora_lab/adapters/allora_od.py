@@ -11,11 +11,10 @@ The paper gives no listing for it; as in ALLoRA, the input's gradient is left un
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from allora_lab.adapters.allora import RefuseSecondBackward
-from allora_lab.adapters.base import AdaptedLinear, linear_weight
-from allora_lab.checks import require_positive
+from allora_lab.adapters.base import AdaptiveLinear, linear_weight
 
 
 class ScaleEntries(torch.autograd.Function):
@@ -51,23 +50,8 @@ class ScaleEntries(torch.autograd.Function):
         return gradient_x, refuse((scaled @ B).T @ x_rows), refuse(scaled.T @ h_rows), None
 
 
-class ALLoRAODLinear(AdaptedLinear):
+class ALLoRAODLinear(AdaptiveLinear):
     """A frozen linear layer plus BA that learns at a rate set by each output; see the module."""
-
-    def __init__(
-        self,
-        base_layer: nn.Module,
-        *,
-        r: int,
-        eta_squared: float,
-        lora_dropout: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            base_layer, r=r, scaling=1.0, lora_dropout=lora_dropout, generator=generator
-        )
-        require_positive("eta_squared", eta_squared)
-        self.eta_squared = eta_squared
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + B A dropout(x)."""

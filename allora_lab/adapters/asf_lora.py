@@ -11,31 +11,15 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from allora_lab.adapters.base import AdaptedLinear
-from allora_lab.checks import require_positive
+from allora_lab.adapters.base import AdaptiveLinear
 
 
-class ASFLoRALinear(AdaptedLinear):
+class ASFLoRALinear(AdaptiveLinear):
     """A frozen linear layer plus f / √(|f| + 1/η²), entry by entry; cannot be merged."""
 
     is_mergeable: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        base_layer: nn.Module,
-        *,
-        r: int,
-        eta_squared: float,
-        lora_dropout: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            base_layer, r=r, scaling=1.0, lora_dropout=lora_dropout, generator=generator
-        )
-        require_positive("eta_squared", eta_squared)
-        self.eta_squared = eta_squared
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + f / √(|f| + 1/η²) with f = B A dropout(x)."""

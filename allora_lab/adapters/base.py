@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from allora_lab.checks import require_at_least, require_probability
+from allora_lab.checks import require_at_least, require_positive, require_probability
 
 
 def linear_weight(layer: nn.Module) -> Float[Tensor, "d_out d_in"]:
@@ -110,3 +110,28 @@ class AdaptedLinear(nn.Module, ABC):
         merged = self.merged_weight()
         linear_weight(self.base_layer).copy_(merged)  # Conv1D: .T is a view, so this writes through
         return self.base_layer
+
+
+class AdaptiveLinear(AdaptedLinear):
+    """An adapted layer with s = 1 and the setting η² (`eta_squared`): the ALLoRA family.
+
+    Raises
+    ------
+    ValueError
+        If eta_squared is not a finite number above 0, besides what `AdaptedLinear` refuses.
+    """
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        *,
+        r: int,
+        eta_squared: float,
+        lora_dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        require_positive("eta_squared", eta_squared)
+        super().__init__(
+            base_layer, r=r, scaling=1.0, lora_dropout=lora_dropout, generator=generator
+        )
+        self.eta_squared = eta_squared

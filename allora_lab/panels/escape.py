@@ -133,7 +133,8 @@ class EscapePanel(widgets.VBox):
         if known is None:
             return f"{words}."
         last, before = live.trace["row_norm_mean"][-1], known.trace["row_norm_mean"][-1]
-        return f"{words}; its last norm is {last / before - 1:+.1%} off the recorded one."
+        same = "equal to" if last == before else f"{last / before - 1:+.2%} off"
+        return f"{words}; its last norm is {same} the recorded one."
 
     def _live_curve(self) -> list[Curve]:
         trace, config = self.live.trace, self.live.config
