@@ -17,7 +17,6 @@ that the ICLR submission calls ALLoRA.
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -55,39 +54,46 @@ class RefuseSecondBackward(torch.autograd.Function):
         )
 
 
-class ScaleRows(torch.autograd.Function):
-    """x Aᵀ Bᵀ, with row i of the output gradient scaled by acc_i for A and B alone.
+def refuse_second_backward(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """Return the gradients, guarded against being differentiated when autograd records them."""
+    if not torch.is_grad_enabled():  # an ordinary backward pass, which records nothing
+        return gradients
+    return tuple(None if g is None else RefuseSecondBackward.apply(g) for g in gradients)
 
-    Shapes: x (..., d_in), A (r, d_in), B (d_out, r), acc (d_out,), output (..., d_out).
+
+class ScaleRows(torch.autograd.Function):
+    """y + x Aᵀ Bᵀ, with row i of the output gradient scaled by acc_i for A and B alone.
+
+    Shapes: y (..., d_out), x (..., d_in), A (r, d_in), B (d_out, r), acc (d_out,).
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, A: Tensor, B: Tensor, acc: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output and h = x Aᵀ, which the backward pass needs again."""
-        h = F.linear(x, A)
-        return F.linear(h, B), h
+    def forward(y: Tensor, x: Tensor, A: Tensor, B: Tensor, acc: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output and h = x Aᵀ, (tokens, r), which the backward pass needs again."""
+        h = x.reshape(-1, x.shape[-1]) @ A.T
+        return torch.addmm(y.reshape(-1, y.shape[-1]), h, B.T).reshape(y.shape), h
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
         """Save x, A, B, acc and h; no gradient flows through h."""
-        x, A, B, acc = inputs
+        _, x, A, B, acc = inputs
         _, h = output
         ctx.mark_non_differentiable(h)
         ctx.save_for_backward(x, A, B, acc, h)
 
     @staticmethod
     def backward(ctx, g: Tensor, _h: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x (unscaled), A and B (scaled)."""
+        """Return the gradients of y and x (unscaled), A and B (scaled)."""
         x, A, B, acc, h = ctx.saved_tensors
         acc = acc.to(g.dtype)[:, None]
-        g, x_rows, h_rows = (t.reshape(-1, t.shape[-1]) for t in (g, x, h))  # (tokens, features)
-        gradient_A = (g @ (acc * B)).T @ x_rows
-        gradient_B = acc * (g.T @ h_rows)
-        refuse = RefuseSecondBackward.apply
-        gradient_x = refuse(((g @ B) @ A).reshape(x.shape)) if ctx.needs_input_grad[0] else None
-        return gradient_x, refuse(gradient_A), refuse(gradient_B), None
+        rows, x_rows = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])  # (tokens, features)
+        both = rows @ torch.cat((acc * B, B), dim=1)  # (tokens, 2r): one pass over g, not two
+        scaled, plain = both.split(B.shape[1], dim=1)
+        gradient_x = (plain @ A).reshape(x.shape) if ctx.needs_input_grad[1] else None
+        gradient_A, gradient_B = scaled.T @ x_rows, acc * (rows.T @ h)
+        return *refuse_second_backward((g, gradient_x, gradient_A, gradient_B)), None
 
 
 class ALLoRALinear(AdaptiveLinear):
@@ -103,8 +109,7 @@ class ALLoRALinear(AdaptiveLinear):
         acc = row_coefficients(A, B, self.eta_squared)
         y = self.base_layer(x)
         x, A, B = (t.to(y.dtype) for t in (self.dropout(x), A, B))  # autocast's type, if it is on
-        with torch.autocast(y.device.type, enabled=False):
-            return y + ScaleRows.apply(x, A, B, acc)[0]
+        return ScaleRows.apply(y, x, A, B, acc)[0]
 
     @torch.no_grad()
     def merged_weight(self) -> Float[Tensor, "d_out d_in"]:

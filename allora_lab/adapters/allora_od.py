@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from allora_lab.adapters.allora import RefuseSecondBackward
+from allora_lab.adapters.allora import refuse_second_backward
 from allora_lab.adapters.base import AdaptiveLinear, linear_weight
 
 
@@ -45,9 +45,9 @@ class ScaleEntries(torch.autograd.Function):
         x, A, B, h = ctx.saved_tensors
         scaled = g * torch.rsqrt(F.linear(h, B).abs() + 1 / ctx.eta_squared)
         g, scaled, x_rows, h_rows = (t.reshape(-1, t.shape[-1]) for t in (g, scaled, x, h))
-        refuse = RefuseSecondBackward.apply
-        gradient_x = refuse(((g @ B) @ A).reshape(x.shape)) if ctx.needs_input_grad[0] else None
-        return gradient_x, refuse((scaled @ B).T @ x_rows), refuse(scaled.T @ h_rows), None
+        gradient_x = ((g @ B) @ A).reshape(x.shape) if ctx.needs_input_grad[0] else None
+        gradients = gradient_x, (scaled @ B).T @ x_rows, scaled.T @ h_rows
+        return *refuse_second_backward(gradients), None
 
 
 class ALLoRAODLinear(AdaptiveLinear):
@@ -57,8 +57,7 @@ class ALLoRAODLinear(AdaptiveLinear):
         """Return W x + b + B A dropout(x)."""
         y = self.base_layer(x)
         x, A, B = (t.to(y.dtype) for t in (self.dropout(x), self.lora_A, self.lora_B))
-        with torch.autocast(y.device.type, enabled=False):
-            return y + ScaleEntries.apply(x, A, B, self.eta_squared)[0]
+        return y + ScaleEntries.apply(x, A, B, self.eta_squared)[0]
 
     @torch.no_grad()
     def merged_weight(self) -> Float[Tensor, "d_out d_in"]:

@@ -26,7 +26,7 @@ def gram_row_norms(
     """
     wide = torch.promote_types(A.dtype, torch.float32)  # bfloat16 squares would lose 5 bits of 8
     A, B = A.to(wide), B.to(wide)
-    return ((B @ (A @ A.T)) * B).sum(dim=1).clamp_min(0).sqrt()
+    return torch.linalg.vecdot(B @ (A @ A.T), B).clamp_min(0).sqrt()
 
 
 class AdaptedLinear(nn.Module, ABC):
