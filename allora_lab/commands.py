@@ -24,17 +24,32 @@ from allora_lab.methods import METHODS
 from allora_lab.training.checkpoint import Progress
 
 
-def step_bar(title: str, steps: int) -> Callable[[Progress], None]:
-    """Return what draws a progress bar with time left and the loss, called after each step."""
-    bar = tqdm(total=steps, desc=title, unit="step", mininterval=0.5, dynamic_ncols=True)
+class StepBar:
+    """A progress bar with time left and the loss, called after each step.
 
-    def update(progress: Progress) -> None:
-        bar.update(progress.done - bar.n)
-        bar.set_postfix_str(f"loss {progress.trace['loss'][-1]:.3f}", refresh=False)
-        if progress.done == steps:
-            bar.close()
+    It appears with the first step, so that a run that is refused shows its sentence alone, and a
+    resumed run counts from where it stands.
+    """
 
-    return update
+    def __init__(self, title: str, steps: int) -> None:
+        self.title, self.steps = title, steps
+        self.bar: tqdm | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Move the bar to the steps done."""
+        if self.bar is None:
+            self.bar = tqdm(
+                total=self.steps,
+                initial=progress.done - 1,
+                desc=self.title,
+                unit="step",
+                mininterval=0.5,
+                dynamic_ncols=True,
+            )
+        self.bar.update(progress.done - self.bar.n)
+        self.bar.set_postfix_str(f"loss {progress.trace['loss'][-1]:.3f}", refresh=False)
+        if progress.done == self.steps:
+            self.bar.close()
 
 
 def describe(config: RunConfig) -> str:
@@ -75,7 +90,7 @@ def _demo_row(row: Mapping[str, Any]) -> dict[str, str]:
 
 def on_demo_run(index: int, total: int, config: RunConfig) -> Callable[[Progress], None]:
     """Return the progress bar of one run of the demo."""
-    return step_bar(f"{index + 1}/{total} {describe(config)}", config.steps)
+    return StepBar(f"{index + 1}/{total} {describe(config)}", config.steps)
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -115,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
             config,
             device=options.device,
             checkpoint=checkpoint,
-            on_step=step_bar(describe(config), config.steps),
+            on_step=StepBar(describe(config), config.steps),
         )
     except KeyboardInterrupt:
         print(f"\nstopped; the same command resumes from {checkpoint}")

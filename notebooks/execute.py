@@ -1,9 +1,10 @@
 """Execute the notebooks in place and normalise what is stored, so that a re-run is no change.
 
-Execution counts, timings, kernel metadata and widget state go; outputs stay, for they are read
-where notebooks are hosted, and nbval compares them.
+Timings, kernel metadata and widget state go, and the cells are numbered from 1; outputs stay, for
+they are read where notebooks are hosted, and nbval compares them.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -17,17 +18,18 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 def normalise(notebook: nbformat.NotebookNode) -> None:
     """Drop what differs between two equal executions; number the cells."""
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    runs = itertools.count(1)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")}
         if cell.cell_type == "code":
-            cell.execution_count = None
+            cell.execution_count = next(runs)
             cell.outputs = [
                 o for o in cell.outputs if o.output_type != "stream" or o.name != "stderr"
             ]
             for output in cell.outputs:
                 if "execution_count" in output:
-                    output.execution_count = None
+                    output.execution_count = cell.execution_count
                 if "metadata" in output:
                     output.metadata = {}
                 if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):

@@ -1,0 +1,104 @@
+from dataclasses import fields
+
+import pytest
+
+from allora_lab.config import RunConfig, config_from, scaled_rate
+
+OTHER = {
+    "method": "allora-od",
+    "model": "somewhere/else",
+    "dataset": "emotion",
+    "r": 4,
+    "lora_dropout": 0.1,
+    "eta_squared": 9.0,
+    "target_modules": ("key",),
+    "optimizer": "sgd",
+    "lr": 0.02,
+    "head_lr": 0.02,
+    "weight_decay": 0.1,
+    "schedule": "linear",
+    "warmup_steps": 3,
+    "clip_norm": 1.0,
+    "batch_size": 8,
+    "steps": 7,
+    "train_size": 9,
+    "eval_size": 9,
+    "eval_split": "test",
+    "max_length": 9,
+    "base_dropout": True,
+    "seed": 1,
+}
+BASE = RunConfig(method="allora")
+
+
+def test_every_setting_is_part_of_what_identifies_a_run():
+    assert OTHER.keys() | {"lora_alpha"} == {field.name for field in fields(RunConfig)}
+    ids = {BASE.with_changes(**{name: value}).run_id for name, value in OTHER.items()}
+    lora = RunConfig(method="lora")
+    ids |= {BASE.run_id, lora.run_id, lora.with_changes(lora_alpha=3.0).run_id}
+    assert len(ids) == len(OTHER) + 3
+
+
+def test_equal_settings_written_otherwise_are_one_run():
+    written = config_from(
+        {"method": "allora", "eta_squared": 4, "target_modules": ["query", "value"]}
+    )
+    assert written == BASE
+    assert written.run_id == BASE.run_id
+    assert BASE.with_changes(lr=1).run_id == BASE.with_changes(lr=1.0).run_id
+
+
+def test_a_none_is_filled_with_what_it_stands_for():
+    assert BASE.eta_squared == 4.0
+    assert RunConfig(method="lora").eta_squared is None
+    assert RunConfig(method="allora-dropout").lora_dropout == 0.05
+    assert RunConfig(method="lora", optimizer="sgd").lr == 0.1
+    assert RunConfig(method="lora", lr=0.5).head_lr == 1e-3
+
+
+def test_the_run_id_names_a_file_and_survives_json():
+    config = RunConfig(method="allora", model="org/name")
+    assert "/" not in config.run_id
+    assert config.run_id.startswith("name--rotten_tomatoes_rated--allora--adamw--seed0--")
+    assert config_from(config.to_json()) == config
+
+
+def test_scaled_rate_is_eta_times_lr_to_four_digits():
+    assert scaled_rate(1e-3, 2.0) == 0.001414
+    assert scaled_rate(0.1, 16.0) == 0.4
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "alora"}, "ambiguous"),
+        ({"method": "lorra"}, "did you mean 'lora'"),
+        ({"method": "lora", "optimizer": "adam"}, "did you mean 'adamw'"),
+        ({"method": "lora", "schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"method": "lora", "eta_squared": 4.0}, "lora does not use eta_squared"),
+        ({"method": "allora", "lora_alpha": 4.0}, "allora does not use lora_alpha"),
+        ({"method": "allora", "eta_squared": float("nan")}, "eta_squared must be a finite"),
+        ({"method": "lora", "lr": 0.0}, "lr must be a finite number above 0"),
+        ({"method": "lora", "lr": float("inf")}, "lr must be a finite number above 0"),
+        ({"method": "lora", "head_lr": -1.0}, "head_lr must be"),
+        ({"method": "lora", "clip_norm": 0.0}, "clip_norm must be"),
+        ({"method": "lora", "lora_dropout": 1.0}, "lora_dropout must be"),
+        ({"method": "lora", "lora_dropout": -0.1}, "lora_dropout must be"),
+        ({"method": "lora", "r": 0}, "r must be at least 1"),
+        ({"method": "lora", "steps": 0}, "steps must be at least 1"),
+        ({"method": "lora", "seed": -1}, "seed must be at least 0"),
+        ({"method": "lora", "weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"method": "lora", "eval_split": "tset"}, "did you mean 'test'"),
+        ({"method": "lora", "etasquared": 4.0}, "unknown setting 'etasquared': did you mean"),
+        ({"method": "lora", "r": 2.5}, "r must be a whole number, got 2.5"),
+        ({"method": "lora", "lr": "fast"}, "lr must be a number, got 'fast'"),
+        ({"method": "lora", "base_dropout": 1}, "base_dropout must be true or false"),
+        ({"method": "lora", "steps": True}, "steps must be a whole number"),
+        ({"method": 3}, "method must be text"),
+        ({"steps": 3}, "no method is named"),
+    ],
+)
+def test_a_bad_value_is_one_clear_sentence(values, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        config_from(values)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,135 @@
+"""The command line as a user types it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from allora_lab.cli import main
+
+SHORT = ["--steps", "2", "--eval-size", "16", "--train-size", "32", "--max-length", "16"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_help_does_not_wait_for_torch():
+    program = (
+        "import sys; from allora_lab.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in (b"demo", b"run", b"figure", b"data", b"sweep"):
+        assert command in done.stdout
+
+
+BAD = {
+    "unknown method": (["run", "--method", "allorra"], "did you mean 'allora'"),
+    "bare alora": (["run", "--method", "alora"], "ambiguous"),
+    "no method": (["run"], "no method is named"),
+    "model": (["run", "--method", "lora", "--model", "minilmm"], "minilm"),
+    "data set": (["run", "--method", "lora", "--dataset", "emotions"], "did you mean 'emotion'"),
+    "optimizer": (["run", "--method", "lora", "--optimizer", "sdg"], "did you mean 'sgd'"),
+    "r 0": (["run", "--method", "lora", "--r", "0"], "r must be at least 1"),
+    "r 1000": (["run", "--method", "lora", "--r", "1000"], "r must be at most 384"),
+    "eta nan": (["run", "--method", "allora", "--eta-squared", "nan"], "eta_squared must be"),
+    "lr": (["run", "--method", "lora", "--lr", "-1"], "lr must be"),
+    "dropout": (["run", "--method", "lora", "--lora-dropout", "1"], "lora_dropout must be"),
+    "targets": (["run", "--method", "lora", "--target-modules", "q"], "match no linear layer"),
+    "device": (["run", "--method", "lora", "--device", "tpu"], "no device 'tpu'"),
+    "missing TOML": (["run", "--config", "none.toml"], "none.toml"),
+    "unknown key": (["run", "--config", "key.toml"], "unknown setting 'lrr': did you mean 'lr'"),
+    "malformed": (["run", "--config", "bad.toml"], "is not valid TOML"),
+    "figure": (["figure", "escpae"], "did you mean 'escape'"),
+    "sweep part": (["sweep", "sweep.toml", "--part", "3"], "part must be from 0 to 0"),
+    "fetch": (["data", "--fetch", "nytrated"], "did you mean 'nyt_rated'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_writes_nothing(case, tmp_path, capsys):
+    (tmp_path / "key.toml").write_text('method = "lora"\nlrr = 1.0\n')
+    (tmp_path / "bad.toml").write_text("method = lora\n")
+    (tmp_path / "sweep.toml").write_text("[[block]]\nset = { method = 'lora' }\n")
+    words, message = BAD[case]
+    before = sorted(tmp_path.rglob("*"))
+    assert main(words) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert error[0].startswith("allora-lab: ")
+    assert message in error[0]
+    assert [p for p in sorted(tmp_path.rglob("*")) if p not in before and p.is_file()] == []
+
+
+def test_an_out_folder_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    words = ["run", "--method", "lora", *SHORT, "--out", str(tmp_path / "taken")]
+    assert main(words) == 2
+    assert "cannot write to" in capsys.readouterr().err
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_run_takes_toml_and_flags_and_writes_a_record(tmp_path, capsys):
+    (tmp_path / "run.toml").write_text('method = "allora"\nsteps = 50\neta_squared = 9\n')
+    assert main(["run", "--config", "run.toml", *SHORT, "--seed", "3"]) == 0
+    (path,) = (tmp_path / "out").iterdir()
+    record = json.loads(path.read_text())
+    assert record["config"]["eta_squared"] == 9.0
+    assert record["config"]["steps"] == 2
+    assert record["config"]["seed"] == 3
+    shown = capsys.readouterr().out
+    assert f"dev accuracy {record['metrics']['eval_accuracy']:.3f}" in shown
+
+
+def test_ctrl_c_leaves_a_checkpoint_that_the_same_command_resumes(tmp_path, monkeypatch, capsys):
+    import signal
+
+    from allora_lab import commands
+
+    words = ["run", "--method", "allora", *SHORT, "--steps", "3"]
+    assert main([*words, "--out", "whole"]) == 0
+
+    def press(_title, _steps):
+        return lambda progress: progress.done == 1 and signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "StepBar", press)
+        assert main(words) == 130
+    assert "resumes from" in capsys.readouterr().out
+    assert [p.suffix for p in (tmp_path / "out").iterdir()] == [".safetensors"]
+    assert main(words) == 0
+    assert "resuming from" in capsys.readouterr().out
+    (whole,), (resumed,) = (tmp_path / "whole").iterdir(), (tmp_path / "out").iterdir()
+    traces = [json.loads(path.read_text())["trace"] for path in (whole, resumed)]
+    assert traces[0] == traces[1]
+
+
+def test_figure_escape_writes_the_numbers_and_the_picture_from_the_records(tmp_path):
+    assert main(["figure", "escape", "--out", "figures"]) == 0
+    content = json.loads((tmp_path / "figures" / "escape.json").read_text())
+    keys = {"method", "optimizer", "lr", "eta_squared", "steps", "row_norm_mean"}
+    keys |= {"eval_accuracy", "train_seconds", "seed"}
+    assert len(content["runs"]) == 7
+    assert all(keys <= row.keys() for row in content["runs"])
+    assert len(content["sentences"]) == 3
+    assert (tmp_path / "figures" / "escape.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_and_data_and_sweeps_are_listed(tmp_path, capsys):
+    assert main(["figure", "--list"]) == 0
+    assert "escape" in capsys.readouterr().out
+    assert main(["data"]) == 0
+    shown = capsys.readouterr().out
+    assert "rotten_tomatoes_rated" in shown
+    assert "sha256" in shown
+    (tmp_path / "s.toml").write_text(
+        "[[block]]\nset = { method = 'lora' }\nvary = { r = [1, 2] }\n"
+    )
+    assert main(["sweep", "s.toml", "--dry-run"]) == 0
+    assert "s: 2 runs, 2 of this share to run" in capsys.readouterr().out
