@@ -42,8 +42,9 @@ def peft_twin(targets: Sequence[str], *, use_dora: bool = False) -> LoadedModel:
 
 
 def describe_ratio(ratios: Sequence[float]) -> str:
-    """Return the median of ratios measured round by round, with their range."""
-    return f"{statistics.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f})"
+    """Return the median of ratios measured round by round, and where their middle half lies."""
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:

