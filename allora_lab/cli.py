@@ -49,7 +49,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     number = ("lora-alpha", "lora-dropout", "eta-squared", "lr", "head-lr", "weight-decay")
     for name in text:
         run.add_argument(f"--{name}")
-    for name in (*whole, "max-length", "seed"):
+    for name in (*whole, "max-length", "length-pool", "seed"):
         run.add_argument(f"--{name}", type=int, metavar="N")
     for name in (*number, "clip-norm"):
         run.add_argument(f"--{name}", type=float, metavar="X")

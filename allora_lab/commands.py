@@ -82,7 +82,8 @@ def _demo_row(row: Mapping[str, Any]) -> dict[str, str]:
         "optimizer": row["optimizer"],
         "method": METHODS[row["method"]].label,
         "lr": f"{row['lr']:g}",
-        **{f"norm at {step}": f"{norms[step]:.2e}" for step in (8, 48, row["steps"][-1])},
+        **{f"norm at {step}": f"{norms[step]:.2e}" for step in (8, 48)},
+        "at the end": f"{norms[row['steps'][-1]]:.2e} ({row['steps'][-1]})",
         "accuracy": f"{row['eval_accuracy']:.3f}",
         "seconds": f"{row['train_seconds']:.0f}",
     }
@@ -99,8 +100,8 @@ def demo(options: argparse.Namespace) -> None:
     content = demo_summary(records)
     write_figure("escape", content, options.out)
     print_table([_demo_row(row) for row in content["runs"]])
-    print("\nnorm: mean row norm of BA; accuracy: of one seed on 512 sentences (chance moves it")
-    print("by about 2 points either way).\n")
+    print("\nnorm: mean row norm of BA after so many steps; accuracy: of one seed on 512 sentences")
+    print("(standard error 2 points, so these do not rank the methods; README has five seeds).\n")
     for number, text in enumerate(content["sentences"], start=1):
         print(textwrap.fill(f"{number}. {text}", 88, subsequent_indent="   "))
 

@@ -14,8 +14,11 @@ from allora_lab.checks import (
     require_positive,
     require_probability,
 )
+from allora_lab.data.batches import LENGTH_POOL
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
 from allora_lab.training.optimizers import OPTIMIZERS, SCHEDULES
+
+COUNTS = ("batch_size", "steps", "max_length", "length_pool")  # from 1 up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +45,9 @@ class RunConfig:
         split.
     eval_split
         "dev" for choosing settings, "test" for reporting.
-    max_length
-        Tokens a sentence is cut at.
+    max_length, length_pool
+        Tokens a sentence is cut at, and how many batches are sorted by length together: more means
+        less padding and less mixing.
     base_dropout
         Whether the pretrained model's own dropout stays on.  Off, the dropout under study is
         LoRA's alone.
@@ -72,6 +76,7 @@ class RunConfig:
     eval_size: int | None = 512
     eval_split: str = "dev"
     max_length: int = 128
+    length_pool: int = LENGTH_POOL
     base_dropout: bool = False
     seed: int = 0
 
@@ -117,7 +122,7 @@ class RunConfig:
             if getattr(self, name) is not None:
                 require_positive(name, getattr(self, name))
         require_probability("lora_dropout", self.lora_dropout or 0.0)
-        for name in ("batch_size", "steps", "max_length", "train_size", "eval_size"):
+        for name in (*COUNTS, "train_size", "eval_size"):
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
         require_at_least("warmup_steps", self.warmup_steps, 0)

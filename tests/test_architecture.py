@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "models": {"checks", "files"},
     "data": {"checks", "files", "models"},
     "training": {"adapters", "data", "files"},
-    "config": {"build", "checks", "methods", "training"},
+    "config": {"build", "checks", "data", "methods", "training"},
     "plots": {"methods", "theory", "training"},
     "experiments": {
         *(

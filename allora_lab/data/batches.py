@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from allora_lab.data.text import Split
 
-POOL = 16  # batches that are sorted by length together: less padding, yet well mixed
+LENGTH_POOL = 16  # batches that are sorted by length together: less padding, yet well mixed
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,17 @@ def collate(split: EncodedSplit, rows: Sequence[int]) -> dict[str, Tensor]:
 
 @lru_cache(maxsize=8)
 def epoch_batches(
-    lengths: tuple[int, ...], batch_size: int, seed: int, epoch: int
+    lengths: tuple[int, ...], batch_size: int, seed: int, epoch: int, length_pool: int
 ) -> tuple[tuple[int, ...], ...]:
     """Return the batches of one epoch: every row once, but for a last incomplete batch.
 
-    The rows are shuffled and cut into pools of 16 batches; each pool is sorted by length and cut
-    into batches; the batches are shuffled.  A set smaller than a batch is one batch.
+    The rows are shuffled and cut into pools of `length_pool` batches; each pool is sorted by length
+    and cut into batches; the batches are shuffled.  A set smaller than a batch is one batch.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     rows = torch.randperm(len(lengths), generator=generator).tolist()
-    pools = [rows[i : i + POOL * batch_size] for i in range(0, len(rows), POOL * batch_size)]
+    size = length_pool * batch_size
+    pools = [rows[i : i + size] for i in range(0, len(rows), size)]
     batches = [
         tuple(pool[i : i + batch_size])
         for pool in (sorted(pool, key=lengths.__getitem__) for pool in pools)
@@ -72,8 +73,11 @@ def epoch_batches(
     return tuple(full[i] for i in order)
 
 
-def batch_at(split: EncodedSplit, *, step: int, batch_size: int, seed: int) -> dict[str, Tensor]:
+def batch_at(
+    split: EncodedSplit, *, step: int, batch_size: int, seed: int, length_pool: int = LENGTH_POOL
+) -> dict[str, Tensor]:
     """Return the batch of `step`, the same whenever it is asked for."""
     batches_an_epoch = max(1, len(split) // batch_size)
     epoch, place = divmod(step, batches_an_epoch)
-    return collate(split, epoch_batches(split.lengths, batch_size, seed, epoch)[place])
+    batches = epoch_batches(split.lengths, batch_size, seed, epoch, length_pool)
+    return collate(split, batches[place])

@@ -83,7 +83,13 @@ def run(
     progress = train(
         model,
         optimizer,
-        lambda step: batch_at(data, step=step, batch_size=config.batch_size, seed=config.seed),
+        lambda step: batch_at(
+            data,
+            step=step,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            length_pool=config.length_pool,
+        ),
         steps=config.steps,
         seed=config.seed,
         run_id=config.run_id,

@@ -1,6 +1,8 @@
 """Panel of notebook 06: how the rows of BA leave zero, recorded and live."""
 
 import threading
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
@@ -22,10 +24,15 @@ DROPOUTS = (0.0, 0.05, 0.1, 0.2, 0.4)
 RATES = {"lr": 1.0, "√2 × lr": 2.0, "2 × lr": 4.0, "2√2 × lr": 8.0, "4 × lr": 16.0}
 
 
+@lru_cache(maxsize=64)
+def _read(path: Path, _modified: int) -> RunRecord:
+    return read_record(path)
+
+
 def recorded(config: RunConfig) -> RunRecord | None:
     """Return the recorded run of a configuration, or None when there is none."""
     path = record_path(FOLDER, config)
-    return read_record(path) if path.exists() else None
+    return _read(path, path.stat().st_mtime_ns) if path.exists() else None
 
 
 def accuracy_words(record: RunRecord) -> str:

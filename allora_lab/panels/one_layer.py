@@ -2,16 +2,17 @@
 
 from matplotlib.figure import Figure
 
-from allora_lab.experiments.one_layer import random_case, ratios_to_lora
+from allora_lab.experiments.one_layer import QUANTITIES, random_case, ratios_to_lora
+from allora_lab.methods import METHODS
 from allora_lab.panels.base import Panel, choice
-from allora_lab.plots.one_layer import one_layer_figure
+from allora_lab.plots.one_layer import OneLayerDrawing
 
 
 class OneLayerPanel(Panel):
     """η², rank and the length of BA's rows; the table shows every method's responses."""
 
     def __init__(self) -> None:
-        self._figure = Figure(figsize=(9.4, 4.4))
+        self._drawing = OneLayerDrawing(list(METHODS), QUANTITIES)
         self._case = random_case()
         super().__init__(
             {
@@ -26,9 +27,9 @@ class OneLayerPanel(Panel):
 
     def _show(self, eta_squared: float, row_norm: float, r: int) -> tuple[Figure, str]:
         ratios = ratios_to_lora(self._case, eta_squared=eta_squared, r=r, row_norm=row_norm)
-        one_layer_figure(self._figure, ratios, eta_squared=eta_squared, row_norm=row_norm)
+        figure = self._drawing.update(ratios, eta_squared=eta_squared, row_norm=row_norm)
         allora, fixed = ratios["allora"], ratios["lora-fixed-scale"]
-        return self._figure, (
+        return figure, (
             f"With η² = {eta_squared:g}, rank {r} and rows of length {row_norm:g}, ALLoRA leaves the "
             f"output at {allora['output']:.2f} times LoRA's and multiplies the gradient of B by "
             f"{allora['∇B']:.2f}, of A by {allora['∇A']:.2f} and of x by {allora['∇x']:.2f}; a fixed "

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from allora_lab.methods import METHODS
-from allora_lab.plots.style import COLOURS, EndLabel, lab_style, label_ends
+from allora_lab.plots.style import COLOURS, EndLabel, lab_style, label_ends, log_scale
 from allora_lab.training.optimizers import OPTIMIZERS
 
 # Mean row norms after one step, rounded down: SGD's first steps are a thousand times smaller.
@@ -57,7 +57,7 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], *, floor: float, is_log: bo
     last = max([2, *(curve.steps[-1] for curve in curves)])
     if is_log:
         axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        log_scale(axes)
         axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(0.9 if is_log else 0, last * 1.04)
     axes.set_ylim((floor, max(1.0, 2 * top)) if is_log else (0, 1.08 * top))

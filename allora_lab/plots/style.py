@@ -1,11 +1,13 @@
 """One look for every figure: colours that colour-blind readers tell apart, direct labels."""
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 # Okabe and Ito's palette; a method has one colour wherever it is drawn.
 COLOURS = {
@@ -19,6 +21,7 @@ COLOURS = {
     "asf-lora": "#7A5195",
     "allora-update": "#CC79A7",
 }
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 RC = {
     "font.size": 11,
     "axes.spines.top": False,
@@ -28,6 +31,7 @@ RC = {
     "grid.linewidth": 0.6,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # fixed: else every draw measures all labels to place the title
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "svg.fonttype": "none",
@@ -43,6 +47,20 @@ class EndLabel:
     y: float
     text: str
     colour: str
+
+
+def power_of_ten(value: float, _place: int | None = None) -> str:
+    """Return 10ⁿ for a power of ten, as plain text: a formula would be parsed at every draw."""
+    exponent = round(math.log10(value)) if value > 0 else 0
+    return f"10{str(exponent).translate(SUPERSCRIPTS)}"
+
+
+def log_scale(axes: Axes, which: str = "y") -> None:
+    """Make an axis ("x" or "y") logarithmic to base 10, with ticks at powers of ten and no others."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(power_of_ten)
+    axis.set_minor_locator(NullLocator())
 
 
 def lab_style() -> AbstractContextManager[None]:

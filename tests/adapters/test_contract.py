@@ -7,6 +7,7 @@ from transformers.pytorch_utils import Conv1D
 
 from allora_lab import METHODS, inject_adapters, merge_adapters
 from allora_lab.adapters.base import gram_row_norms, linear_weight
+from allora_lab.adapters.lora import LoRALinear
 
 D_IN, D_OUT, R = 24, 17, 4  # all different, so a transposed matrix cannot pass
 
@@ -167,6 +168,34 @@ def test_dropout_is_what_was_asked_for_or_the_methods_own(method, wanted, x):
     layer = adapted(method, lora_dropout=wanted)["query"]
     p = layer.dropout.p if isinstance(layer.dropout, nn.Dropout) else 0.0
     assert p == (wanted or METHODS[method].lora_dropout)
+
+
+def test_dropout_reaches_the_input_of_A_and_not_the_pretrained_weight(method, x):
+    layer = trained(method, lora_dropout=0.3)["query"]
+    torch.manual_seed(7)
+    dropped = layer.dropout.train()(x)
+    assert 0.2 < (dropped == 0).double().mean() < 0.4
+    with torch.no_grad():
+        layer.base_layer.weight.zero_()  # what is left has passed through A
+        torch.manual_seed(7)
+        y = layer.train()(x)
+        torch.testing.assert_close(y, layer.eval()(dropped))
+        layer.base_layer.weight.fill_(0.1)
+        layer.lora_B.zero_()  # and what is left now has not
+        torch.testing.assert_close(layer.train()(x), layer.eval()(x))
+
+
+def test_a_layer_adapted_by_hand_is_frozen_too():
+    layer = LoRALinear(nn.Linear(D_IN, D_OUT), r=R, scaling=1.0)
+    assert not any(p.requires_grad for p in layer.base_layer.parameters())
+
+
+def test_norms_of_bfloat16_factors_are_as_good_as_the_factors(rng):
+    A = torch.randn(R, 512, generator=rng).bfloat16()
+    B = torch.randn(D_OUT, R, generator=rng).bfloat16()
+    norms = gram_row_norms(A, B)
+    exact = (B.double() @ A.double()).norm(dim=1)
+    torch.testing.assert_close(norms.double(), exact, rtol=1e-5, atol=0)
 
 
 def test_bfloat16_weights_give_bfloat16_outputs_and_gradients(method, x):

@@ -38,14 +38,24 @@ def test_an_epoch_has_every_row_at_most_once_and_misses_less_than_a_batch():
     assert first != second
 
 
-def test_batches_of_like_length_waste_less_than_half_of_what_random_ones_do():
-    def padding(batches):
-        padded = sum(len(b) * max(LENGTHS[row] for row in b) for b in batches)
-        return padded / sum(LENGTHS[row] for b in batches for row in b) - 1
+def padding(batches):
+    padded = sum(len(b) * max(LENGTHS[row] for row in b) for b in batches)
+    return padded / sum(LENGTHS[row] for b in batches for row in b) - 1
 
+
+def test_batches_of_like_length_waste_less_than_half_of_what_random_ones_do():
     order = torch.randperm(103, generator=torch.Generator().manual_seed(0)).tolist()
     random = [order[i : i + 8] for i in range(0, 96, 8)]
-    assert padding(epoch_batches(LENGTHS, 8, 1, 0)) < padding(random) / 2
+    assert padding(epoch_batches(LENGTHS, 8, 1, 0, 16)) < padding(random) / 2
+
+
+def test_a_wider_pool_wastes_less_and_a_pool_of_one_batch_does_not_sort():
+    waste = [padding(epoch_batches(LENGTHS, 8, 1, 0, pool)) for pool in (1, 2, 4, 13)]
+    assert waste == sorted(waste, reverse=True)
+    assert waste[0] > 2 * waste[-1]
+    unsorted = epoch_batches(LENGTHS, 8, 1, 0, 1)
+    order = torch.randperm(103, generator=torch.Generator().manual_seed(1_000_003)).tolist()
+    assert {frozenset(order[i : i + 8]) for i in range(0, 96, 8)} == set(map(frozenset, unsorted))
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch():

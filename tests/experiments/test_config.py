@@ -25,6 +25,7 @@ OTHER = {
     "eval_size": 9,
     "eval_split": "test",
     "max_length": 9,
+    "length_pool": 9,
     "base_dropout": True,
     "seed": 1,
 }

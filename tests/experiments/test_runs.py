@@ -114,6 +114,18 @@ def test_all_committed_records_are_valid_and_of_clean_code():
         assert record.code_dirty is False
 
 
+@pytest.mark.parametrize(
+    "config", demo_configs(), ids=lambda c: f"{c.method}-{c.optimizer}-{c.lr:g}"
+)
+def test_the_first_eight_steps_of_the_recorded_runs_come_out_again(config):
+    known = read_record(record_path("escape", config)).trace
+    trace = run(config.with_changes(steps=8, eval_size=8), device="cpu").trace
+    count = len(trace["step"])
+    assert trace["step"] == known["step"][:count] == [0, 1, 2, 4, 8]
+    assert trace["row_norm_mean"] == pytest.approx(known["row_norm_mean"][:count], rel=1e-3)
+    assert trace["loss"] == pytest.approx(known["loss"][:8], rel=1e-3)
+
+
 SWEEP = """
 name = "small"
 [base]

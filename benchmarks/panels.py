@@ -1,0 +1,59 @@
+"""How long a panel takes to redraw when a control is moved: kernel side, every control, every value.
+
+Each panel is built as in its notebook; every control is moved through its values and each move is
+timed from the new value to the new picture and caption.  A learner should not wait for more than
+50 ms.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+from common import parse, write_figures
+
+from allora_lab.panels.base import Panel
+from allora_lab.panels.escape import EscapePanel
+from allora_lab.panels.one_layer import OneLayerPanel
+
+PANELS: dict[str, Callable[[], Panel]] = {
+    "05 one layer": OneLayerPanel,
+    "06 escape": lambda: EscapePanel().panel,
+}
+
+
+def values_of(control: object) -> list[object]:
+    """Return every value a slider or list of given values can take."""
+    return [value for _, value in control._options_full]
+
+
+def redraw_seconds(panel: Panel) -> list[float]:
+    """Return the seconds of every move of every control, one control at a time."""
+    seconds = []
+    for control in panel.controls.values():
+        start_value = control.value
+        for value in [*values_of(control), start_value]:
+            if value != control.value:
+                start = time.perf_counter()
+                control.value = value
+                seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def main() -> None:
+    """Print the median, the slowest tenth and the slowest redraw of every panel."""
+    options = parse(__doc__.splitlines()[0], rounds=3)
+    figures = {}
+    print(f"{'panel':24}{'median':>9}{'p90':>9}{'slowest':>9}   ms a redraw")
+    for name, build in PANELS.items():
+        panel = build()
+        redraw_seconds(panel)  # warm-up: fonts are measured and records read once
+        seconds = [s for _ in range(options.rounds) for s in redraw_seconds(panel)]
+        ninth = statistics.quantiles(seconds, n=10)[-1]
+        row = statistics.median(seconds), ninth, max(seconds)
+        print(f"{name:24}" + "".join(f"{1000 * value:9.1f}" for value in row))
+        figures[name] = {"median": row[0], "p90": row[1], "slowest": row[2]}
+    write_figures(options.json, {"redraw_seconds": figures})
+
+
+if __name__ == "__main__":
+    main()
