@@ -64,30 +64,35 @@ def refuse_second_backward(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor
 class ScaleRows(torch.autograd.Function):
     """y + x Aᵀ Bᵀ, with row i of the output gradient scaled by acc_i for A and B alone.
 
-    Shapes: y (..., d_out), x (..., d_in), A (r, d_in), B (d_out, r), acc (d_out,).
+    Shapes: y (..., d_out), x (..., d_in), A (r, d_in), B (d_out, r).  Products are taken in y's
+    type (autocast's, if it is on); acc comes from A and B as they are, and only in the backward
+    pass, so that it costs no memory in between.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(y: Tensor, x: Tensor, A: Tensor, B: Tensor, acc: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        y: Tensor, x: Tensor, A: Tensor, B: Tensor, eta_squared: float
+    ) -> tuple[Tensor, Tensor]:
         """Return the output and h = x Aᵀ, (tokens, r), which the backward pass needs again."""
-        h = x.reshape(-1, x.shape[-1]) @ A.T
-        return torch.addmm(y.reshape(-1, y.shape[-1]), h, B.T).reshape(y.shape), h
+        h = x.reshape(-1, x.shape[-1]) @ A.to(y.dtype).T
+        return torch.addmm(y.reshape(-1, y.shape[-1]), h, B.to(y.dtype).T).reshape(y.shape), h
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        """Save x, A, B, acc and h; no gradient flows through h."""
-        _, x, A, B, acc = inputs
+        """Save x, A, B and h; no gradient flows through h."""
+        _, x, A, B, ctx.eta_squared = inputs
         _, h = output
         ctx.mark_non_differentiable(h)
-        ctx.save_for_backward(x, A, B, acc, h)
+        ctx.save_for_backward(x, A, B, h)
 
     @staticmethod
     def backward(ctx, g: Tensor, _h: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of y and x (unscaled), A and B (scaled)."""
-        x, A, B, acc, h = ctx.saved_tensors
-        acc = acc.to(g.dtype)[:, None]
+        x, A, B, h = ctx.saved_tensors
+        acc = row_coefficients(A, B, ctx.eta_squared).to(g.dtype)[:, None]
+        A, B = A.to(g.dtype), B.to(g.dtype)
         rows, x_rows = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])  # (tokens, features)
         both = rows @ torch.cat((acc * B, B), dim=1)  # (tokens, 2r): one pass over g, not two
         scaled, plain = both.split(B.shape[1], dim=1)
@@ -105,11 +110,9 @@ class ALLoRALinear(AdaptiveLinear):
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + B A dropout(x)."""
-        A, B = self.lora_A, self.lora_B
-        acc = row_coefficients(A, B, self.eta_squared)
         y = self.base_layer(x)
-        x, A, B = (t.to(y.dtype) for t in (self.dropout(x), A, B))  # autocast's type, if it is on
-        return ScaleRows.apply(y, x, A, B, acc)[0]
+        x = self.dropout(x).to(y.dtype)  # autocast's type, if it is on
+        return ScaleRows.apply(y, x, self.lora_A, self.lora_B, self.eta_squared)[0]
 
     @torch.no_grad()
     def merged_weight(self) -> Float[Tensor, "d_out d_in"]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from allora_lab.adapters.base import AdaptedLinear, linear_weight
@@ -16,7 +17,8 @@ def is_target(name: str, target_modules: Sequence[str] | str) -> bool:
     """Return whether PEFT would adapt the module `name`.
 
     A list matches a module named so, or whose name ends in `.` and one of its entries; a string is
-    a regular expression for the whole name, or "all-linear" for every linear layer.
+    a regular expression for the whole name, or "all-linear" for every linear layer but the one
+    that turns hidden states into words (`find_targets` leaves that one out).
     """
     if target_modules == "all-linear":
         return True
@@ -27,6 +29,10 @@ def is_target(name: str, target_modules: Sequence[str] | str) -> bool:
 
 def _is_in_head(name: str) -> bool:
     return name.split(".", 1)[0] in HEADS
+
+
+def _output_embeddings(model: nn.Module) -> nn.Module | None:
+    return model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
 
 
 def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
@@ -48,10 +54,11 @@ def find_targets(
         raise ValueError(
             "this model already has adapters: merge them with merge_adapters, or load it afresh"
         )
+    words_out = _output_embeddings(model) if target_modules == "all-linear" else None
     linear = {
         n: m
         for n, m in model.named_modules()
-        if isinstance(m, nn.Linear | Conv1D) and not _is_in_head(n)
+        if isinstance(m, nn.Linear | Conv1D) and not _is_in_head(n) and m is not words_out
     }
     targets = {n: m for n, m in linear.items() if is_target(n, target_modules)}
     if not targets:

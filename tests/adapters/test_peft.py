@@ -4,8 +4,10 @@ import peft
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from allora_lab import inject_adapters
+from allora_lab.adapters.inject import adapted_layers
 
 D_IN, HIDDEN, D_OUT, R = 24, 19, 17, 4
 METHODS = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}
@@ -84,3 +86,19 @@ def test_names_are_matched_as_peft_matches_them():
         for name in names:
             theirs = bool(peft.tuners.tuners_utils.check_target_module_exists(config, name))
             assert is_target(name, targets) == theirs, (targets, name)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's own
+@pytest.mark.parametrize("task", ["CAUSAL_LM", "SEQ_CLS"])
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"], r".*\.1\..*_proj"])
+def test_the_layers_adapted_in_a_decoder_are_those_peft_adapts(task, targets):
+    shape = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
+    config = LlamaConfig(**shape, num_attention_heads=2, vocab_size=50, pad_token_id=0)
+    kind = {"CAUSAL_LM": LlamaForCausalLM, "SEQ_CLS": LlamaForSequenceClassification}[task]
+    ours, theirs = kind(config), kind(config)
+    inject_adapters(ours, "lora", r=2, target_modules=targets)
+    twin = peft.get_peft_model(
+        theirs, peft.LoraConfig(r=2, target_modules=targets, task_type=task)
+    ).base_model.model
+    adapted = {n for n, m in twin.named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)}
+    assert set(adapted_layers(ours)) == adapted
