@@ -76,6 +76,12 @@ def write_figure(name: str, content: Mapping[str, Any], out: Path) -> None:
     print(f"wrote {out / name}.json and {out / name}.png\n")
 
 
+def print_sentences(content: Mapping[str, Any]) -> None:
+    """Print what a figure's numbers say, in the sentences computed from them."""
+    for number, text in enumerate(content["sentences"], start=1):
+        print(textwrap.fill(f"{number}. {text}", 88, subsequent_indent="   "))
+
+
 def _demo_row(row: Mapping[str, Any]) -> dict[str, str]:
     norms = dict(zip(row["steps"], row["row_norm_mean"], strict=True))
     return {
@@ -102,8 +108,7 @@ def demo(options: argparse.Namespace) -> None:
     print_table([_demo_row(row) for row in content["runs"]])
     print("\nnorm: mean row norm of BA after so many steps; accuracy: of one seed on 512 sentences")
     print("(standard error 2 points, so these do not rank the methods; README has five seeds).\n")
-    for number, text in enumerate(content["sentences"], start=1):
-        print(textwrap.fill(f"{number}. {text}", 88, subsequent_indent="   "))
+    print_sentences(content)
 
 
 def figure(options: argparse.Namespace) -> None:
@@ -114,6 +119,7 @@ def figure(options: argparse.Namespace) -> None:
     require_known("figure", options.name, FIGURES)
     content = FIGURES[options.name].compute(options.device, options.fresh, on_demo_run)
     write_figure(options.name, content, options.out)
+    print_sentences(content)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ figure and a caption; `Image` and `HTML` widgets show them, for they work wherev
 """
 
 import io
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ class Panel(widgets.VBox):
         self.caption = widgets.HTML()
         self.reset = widgets.Button(description="Reset", tooltip="put every control back")
         self._draw = draw
+        self._redrawing = threading.RLock()  # one figure, and matplotlib's settings are global
         self._start = self.values()
         rows = list(self.controls.values())
         grid = [widgets.HBox(rows[i : i + columns]) for i in range(0, len(rows), columns)]
@@ -82,10 +84,11 @@ class Panel(widgets.VBox):
         return {name: control.value for name, control in self.controls.items()}
 
     def refresh(self) -> None:
-        """Redraw from the controls' current values."""
-        self.figure, caption = self._draw(**self.values())
-        self.picture.value = svg_of(self.figure)
-        self.caption.value = caption
+        """Redraw from the controls' current values; safe to call from a run's own thread."""
+        with self._redrawing:
+            self.figure, caption = self._draw(**self.values())
+            self.picture.value = svg_of(self.figure)
+            self.caption.value = caption
 
     def png(self) -> bytes:
         """Return the picture as a PNG, for a page that is read without a kernel."""

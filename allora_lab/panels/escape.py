@@ -1,6 +1,5 @@
 """Panel of notebook 06: how the rows of BA leave zero, recorded and live."""
 
-import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,6 @@ class EscapePanel(widgets.VBox):
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
         self._figure = Figure(figsize=(8.6, 4.0))
-        self._drawing = threading.Lock()  # the live run draws from its own thread
         self.panel: Panel | None = None
         self.live = LiveRun(self._config_now, self._on_live)
         self.panel = Panel(self._controls(), self._draw)
@@ -116,7 +114,7 @@ class EscapePanel(widgets.VBox):
         if config.method != "lora":
             curves += _curve(record, METHODS[config.method].label, COLOURS[config.method])
         curves += self._live_curve()
-        with self._drawing, lab_style():
+        with lab_style():
             self._figure.clear()
             axes = self._figure.add_axes((0.1, 0.14, 0.62, 0.76))
             draw_curves(axes, curves, floor=FLOORS[config.optimizer], is_log=axis == "log")

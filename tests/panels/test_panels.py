@@ -1,5 +1,8 @@
 """Every control of every panel is moved to both ends; the picture and the words follow."""
 
+import threading
+import time
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -151,3 +154,23 @@ def test_a_question_helps_according_to_the_answer():
 def test_a_question_whose_right_answer_is_missing_is_refused():
     with pytest.raises(ValueError, match="right must be one of"):
         Question("?", {"a": "", "b": ""}, right="c")
+
+
+def test_a_panel_is_redrawn_by_one_thread_at_a_time():
+    inside, most = [], []
+
+    def draw(size):
+        inside.append(size)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return Figure(), f"size {size}"
+
+    panel = Panel({"size": choice("size", (1, 2), 1)}, draw)
+    threads = [threading.Thread(target=panel.refresh) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 5
+    assert max(most) == 1
