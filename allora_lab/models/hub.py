@@ -8,15 +8,15 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-REQUEST_SECONDS = 5.0
-WAIT_SECONDS = 8.0  # a name look-up that hangs obeys no request timeout; a joined thread does
+REQUEST_SECONDS = 4.0
+WAIT_SECONDS = 5.0  # a name look-up that hangs obeys no request timeout; a joined thread does
 MODEL_FILES = ("*.json", "*.txt", "*.model", "model*.safetensors")
 INSTEAD_OF_A_MODEL = "use the model minilm or a local folder"
 INSTEAD_OF_DATA = "use one of the *_rated sets, or let ALLORA_LAB_DATA name a folder that holds it"
 
 
 def require_hub(what: str, instead: str = INSTEAD_OF_A_MODEL) -> None:
-    """Raise ConnectionError, within 8 seconds, unless the hub answers.
+    """Raise ConnectionError, within 5 seconds, unless the hub answers.
 
     One request goes to the endpoint that huggingface_hub is set to (HF_ENDPOINT names another).
     With HF_HUB_OFFLINE set nothing is asked and the error comes at once.

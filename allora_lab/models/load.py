@@ -135,6 +135,23 @@ def _read_config(folder: Path, task: str, num_labels: int) -> PreTrainedConfig:
 
 def _read_weights(folder: Path, task: str, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """Read the weights; what the checkpoint lacks is drawn from `seed`."""
+    model, lost = _read_as(folder, task, config, seed, {})
+    words_in = _input_embedding(model)
+    if words_in in lost and getattr(config, "tie_word_embeddings", False):
+        # a decoder whose one matrix serves both ends may be stored under the name of the other end
+        model, lost = _read_as(folder, task, config, seed, {r"^lm_head\.weight$": words_in})
+    if lost:
+        raise ValueError(
+            f"the weights in {folder} do not fit its config.json for {task}: {len(lost)} tensors "
+            f"such as {min(lost)} are missing or of another shape; use the files of one model"
+        )
+    return model
+
+
+def _read_as(
+    folder: Path, task: str, config: PreTrainedConfig, seed: int, renamed: dict[str, str]
+) -> tuple[PreTrainedModel, list[str]]:
+    """Return the model, and the names of pretrained tensors that the files lack or misshape."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed CUDA
         try:
@@ -147,19 +164,20 @@ def _read_weights(folder: Path, task: str, config: PreTrainedConfig, seed: int) 
                 local_files_only=True,
                 ignore_mismatched_sizes=True,  # a head with other classes is drawn anew
                 output_loading_info=True,
+                key_mapping=renamed or None,
             )
         except SafetensorError as error:
             raise ValueError(
                 f"the weights in {folder} are damaged or cut short ({error}): fetch them again"
             ) from error
     misfits = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]
-    lost = [key for key in misfits if task == "causal-lm" or _is_pretrained(key, model)]
-    if lost:
-        raise ValueError(
-            f"the weights in {folder} do not fit its config.json for {task}: {len(lost)} tensors "
-            f"such as {min(lost)} are missing or of another shape; use the files of one model"
-        )
-    return model
+    return model, [key for key in misfits if task == "causal-lm" or _is_pretrained(key, model)]
+
+
+def _input_embedding(model: PreTrainedModel) -> str:
+    """Return the name of the matrix that turns token ids into vectors."""
+    layer = model.get_input_embeddings()
+    return next(f"{name}.weight" for name, module in model.named_modules() if module is layer)
 
 
 def _is_pretrained(key: str, model: PreTrainedModel) -> bool:

@@ -146,6 +146,27 @@ def test_weights_that_lack_a_pretrained_tensor_are_refused(tiny_folder: Save):
         load_model(str(folder))
 
 
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_a_tied_embedding_is_found_under_the_name_of_the_output_and_an_untied_one_is_not(
+    is_tied: bool, tiny_folder: Save
+):
+    folder = tiny_folder("llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": is_tied}))
+    words = torch.arange(8 * 24.0).reshape(8, 24)
+    edit_weights(folder, lambda t: t.update({"lm_head.weight": words}))
+    edit_weights(folder, lambda t: t.pop("model.embed_tokens.weight"))
+    if not is_tied:
+        with pytest.raises(ValueError, match=r"such as model\.embed_tokens\.weight are missing"):
+            load_model(str(folder))
+        return
+    loaded = [load_model(str(folder), seed=seed).model for seed in (3, 3, 4)]
+    torch.testing.assert_close(loaded[0].model.embed_tokens.weight.data, words)
+    heads = [model.score.weight.data for model in loaded]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
 def test_weights_of_another_shape_are_refused(tiny_folder: Save):
     folder = tiny_folder("bert")
     name = "embeddings.word_embeddings.weight"
