@@ -20,11 +20,10 @@ class LoRALinear(AdaptedLinear):
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + s · B A dropout(x)."""
-        y = self.base_layer(x)  # before h, so that the backward pass is done with h before W
         h = F.linear(self.dropout(x), self.lora_A)  # (..., r)
         if self.scaling != 1:
             h = self.scaling * h  # on the narrow side: r columns, not d_out
-        return y + F.linear(h, self.lora_B)
+        return self.base_layer(x) + F.linear(h, self.lora_B)
 
     @torch.no_grad()
     def merged_weight(self) -> Float[Tensor, "d_out d_in"]:
