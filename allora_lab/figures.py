@@ -7,8 +7,16 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from allora_lab.config import RunConfig
+from allora_lab.experiments.adaptive_rate import adaptive_rate_content
 from allora_lab.experiments.demo import demo_summary, run_demo
+from allora_lab.experiments.gradient_variance import gradient_variance_content, run_bar
+from allora_lab.experiments.hessian import hessian_content
+from allora_lab.experiments.ripple import ripple_content
+from allora_lab.plots.adaptive_rate import adaptive_rate_figure
 from allora_lab.plots.escape import escape_figure
+from allora_lab.plots.gradient_variance import gradient_variance_figure
+from allora_lab.plots.hessian import hessian_figure
+from allora_lab.plots.ripple import ripple_figure
 from allora_lab.training.checkpoint import Progress
 
 OnRun = Callable[[int, int, RunConfig], Callable[[Progress], None]]
@@ -18,8 +26,9 @@ OnRun = Callable[[int, int, RunConfig], Callable[[Progress], None]]
 class FigureInfo:
     """One row of the table.
 
-    `compute` (device, whether to train anew what is recorded, progress) gives what `NAME.json`
-    holds; `draw` makes the picture from that alone.
+    `compute` (device, whether to train anew what is recorded, progress of the escape runs) gives
+    what `NAME.json` holds, with `sentences` that say it in words; `draw` makes the picture from
+    that alone.
     """
 
     description: str
@@ -31,10 +40,34 @@ def _escape(device: str, fresh: bool, on_run: OnRun) -> dict[str, Any]:
     return demo_summary(run_demo(device=device, reuse_records=not fresh, on_run=on_run))
 
 
+def _gradient_variance(device: str, fresh: bool, _on_run: OnRun) -> dict[str, Any]:
+    return gradient_variance_content(device=device, fresh=fresh, on_run=run_bar)
+
+
 FIGURES: dict[str, FigureInfo] = {
     "escape": FigureInfo(
         "how LoRA's and ALLoRA's norms escape from zero, under SGD and AdamW",
         _escape,
         lambda content: escape_figure(content["runs"]),
+    ),
+    "hessian": FigureInfo(
+        "where the Hessian in V is singular, and whether LoRA starts at a saddle",
+        lambda _device, _fresh, _on_run: hessian_content(),
+        hessian_figure,
+    ),
+    "ripple": FigureInfo(
+        "how the norms of adapted layers grow through depth, against the paper's bound",
+        lambda _device, _fresh, _on_run: ripple_content(),
+        ripple_figure,
+    ),
+    "gradient-variance": FigureInfo(
+        "how far dropout masks move an MLP's gradient while it trains (Figure 1)",
+        _gradient_variance,
+        gradient_variance_figure,
+    ),
+    "adaptive-rate": FigureInfo(
+        "the adaptive function (Figure 5), its family, and how a row leaves zero",
+        lambda _device, _fresh, _on_run: adaptive_rate_content(),
+        adaptive_rate_figure,
     ),
 }

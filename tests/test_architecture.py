@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "plots": {"methods", "theory", "training"},
     "experiments": {
         *(
+            "adapters",
             "build",
             "checks",
             "config",

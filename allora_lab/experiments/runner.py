@@ -11,7 +11,7 @@ import torch
 from allora_lab.build import inject_adapters
 from allora_lab.config import RunConfig
 from allora_lab.data.batches import batch_at, encode
-from allora_lab.data.text import load_text
+from allora_lab.data.text import TextDataset, load_text
 from allora_lab.experiments import environment
 from allora_lab.experiments.records import RunRecord
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
@@ -60,6 +60,39 @@ def build_run_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.opti
     return wrap(optimizer, model, config.eta_squared) if wrap else optimizer
 
 
+def fine_tune(
+    config: RunConfig,
+    loaded: LoadedModel,
+    dataset: TextDataset,
+    *,
+    checkpoint: Path | None = None,
+    on_step: Callable[[Progress], None] = lambda _progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Progress:
+    """Train a run's adapted model in place, on the device it is on, and return its progress."""
+    data = encode(loaded.tokenizer, dataset.train.first(config.train_size), config.max_length)
+    batches = {
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "length_pool": config.length_pool,
+    }
+    schedule = {"warmup_steps": config.warmup_steps, "schedule": config.schedule}
+    return train(
+        loaded.model,
+        build_run_optimizer(config, loaded.model),
+        lambda step: batch_at(data, step=step, **batches),
+        steps=config.steps,
+        seed=config.seed,
+        run_id=config.run_id,
+        trace_steps=trace_steps(config.steps),
+        rate_factor=partial(rate_factor, steps=config.steps, **schedule),
+        clip_norm=config.clip_norm,
+        checkpoint=checkpoint,
+        on_step=on_step,
+        should_stop=should_stop,
+    )
+
+
 def run(
     config: RunConfig,
     *,
@@ -77,30 +110,11 @@ def run(
     dataset = load_text(config.dataset)
     loaded = build_adapted(config, len(dataset.label_names))
     model = loaded.model.to(where)
-    optimizer = build_run_optimizer(config, model)
-    data = encode(loaded.tokenizer, dataset.train.first(config.train_size), config.max_length)
     start = time.perf_counter()
-    progress = train(
-        model,
-        optimizer,
-        lambda step: batch_at(
-            data,
-            step=step,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            length_pool=config.length_pool,
-        ),
-        steps=config.steps,
-        seed=config.seed,
-        run_id=config.run_id,
-        trace_steps=trace_steps(config.steps),
-        rate_factor=partial(
-            rate_factor,
-            steps=config.steps,
-            warmup_steps=config.warmup_steps,
-            schedule=config.schedule,
-        ),
-        clip_norm=config.clip_norm,
+    progress = fine_tune(
+        config,
+        loaded,
+        dataset,
         checkpoint=checkpoint,
         on_step=on_step,
         should_stop=should_stop,
