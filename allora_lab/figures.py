@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 from allora_lab.config import RunConfig
 from allora_lab.experiments.adaptive_rate import adaptive_rate_content
 from allora_lab.experiments.demo import demo_summary, run_demo
+from allora_lab.experiments.dropout_ols import dropout_ols_content
 from allora_lab.experiments.gradient_variance import gradient_variance_content, run_bar
 from allora_lab.experiments.hessian import hessian_content
 from allora_lab.experiments.ripple import ripple_content
 from allora_lab.plots.adaptive_rate import adaptive_rate_figure
+from allora_lab.plots.dropout_ols import dropout_ols_figure
 from allora_lab.plots.escape import escape_figure
 from allora_lab.plots.gradient_variance import gradient_variance_figure
 from allora_lab.plots.hessian import hessian_figure
@@ -49,6 +51,11 @@ FIGURES: dict[str, FigureInfo] = {
         "how LoRA's and ALLoRA's norms escape from zero, under SGD and AdamW",
         _escape,
         lambda content: escape_figure(content["runs"]),
+    ),
+    "dropout-ols": FigureInfo(
+        "what dropout adds on average, which ridge it equals, and how far N draws or steps stray",
+        lambda _device, _fresh, _on_run: dropout_ols_content(),
+        dropout_ols_figure,
     ),
     "hessian": FigureInfo(
         "where the Hessian in V is singular, and whether LoRA starts at a saddle",
