@@ -2,7 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LIGHT := notebooks/00_start_here.ipynb notebooks/05_meet_the_adapters.ipynb notebooks/06_norms_escape_from_zero.ipynb
+LIGHT := notebooks/00_start_here.ipynb \
+	notebooks/01_dropout_needs_many_steps.ipynb \
+	notebooks/02_zero_start_flattens_the_landscape.ipynb \
+	notebooks/03_one_scale_ripples_through_depth.ipynb \
+	notebooks/04_dropout_makes_gradients_noisy.ipynb \
+	notebooks/05_meet_the_adapters.ipynb \
+	notebooks/06_norms_escape_from_zero.ipynb
 HEAVY :=
 
 .DEFAULT_GOAL := help
@@ -45,6 +51,8 @@ bench: install  ## Run the benchmarks; each prints a ratio measured in one run.
 	@echo "==> benchmarks"
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/gradient_variance.py
+	$(BIN)/python benchmarks/panels.py
 
 notebooks: install  ## Re-execute and normalise the notebooks.
 	@echo "==> executing the notebooks"

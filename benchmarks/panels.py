@@ -11,12 +11,24 @@ from collections.abc import Callable
 
 from common import parse, write_figures
 
+from allora_lab.panels.adaptive_rate import AdaptiveRatePanel
 from allora_lab.panels.base import Panel
+from allora_lab.panels.dropout_ols import DropoutOLSPanel
 from allora_lab.panels.escape import EscapePanel
+from allora_lab.panels.gradient_variance import GradientVariancePanel
+from allora_lab.panels.hessian import HessianPanel
+from allora_lab.panels.landscape import LandscapePanel
 from allora_lab.panels.one_layer import OneLayerPanel
+from allora_lab.panels.ripple import RipplePanel
 
 PANELS: dict[str, Callable[[], Panel]] = {
+    "01 dropout": DropoutOLSPanel,
+    "02 Hessian": HessianPanel,
+    "02 landscape": LandscapePanel,
+    "03 ripple": RipplePanel,
+    "04 gradient variance": lambda: GradientVariancePanel().panel,
     "05 one layer": OneLayerPanel,
+    "05 adaptive rate": AdaptiveRatePanel,
     "06 escape": lambda: EscapePanel().panel,
 }
 
