@@ -4,6 +4,7 @@ python -m allora_lab.experiments.gradient_variance          # record what is mis
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -29,6 +30,7 @@ from allora_lab.experiments.variance_records import (
 from allora_lab.experiments.variance_runs import run_variance
 from allora_lab.experiments.variance_summary import QUANTILE_NAMES
 
+COMMAND = "python -m allora_lab.experiments.gradient_variance"
 CURVES = (*QUANTILE_NAMES, "mean", "max", "gradient_norm", "signal_to_noise", "loss")
 FOLLOWED = ("mean", "max", "gradient_norm")  # drawn as factors since the start
 OnRun = Callable[[int, int, VarianceConfig], Callable[[VarianceProgress], None]]
@@ -47,8 +49,10 @@ def pending(configs: Sequence[VarianceConfig]) -> list[VarianceConfig]:
 
 
 def recorded_configs() -> list[VarianceConfig]:
-    """Return those of the figure's runs that have a record."""
-    return [config for config in main_configs() if variance_record_path(config).exists()]
+    """Return the figure's runs that have a record, of image sets with two recorded seeds or more."""
+    here = [config for config in main_configs() if variance_record_path(config).exists()]
+    seeds = Counter(config.dataset for config in here)
+    return [config for config in here if seeds[config.dataset] > 1]
 
 
 def record_all(
@@ -148,8 +152,12 @@ def gradient_variance_content(
         Of runs that have to be made; see `run_variance`.
     fresh
         Whether to make anew what is recorded (about half an hour).
+
+    Raises ValueError without a run, or with one seed only of an image set.
     """
     configs = main_configs() if configs is None else configs
+    if not configs:
+        raise ValueError(f"no run is named or recorded: record them with `{COMMAND}`")
     records = records_of(configs, fresh=fresh, device=device, on_run=on_run)
     batch = records[0].config["batches"][0]
     keys = [key for key in DATASETS if any(r.config["dataset"] == key for r in records)]
@@ -181,7 +189,7 @@ def run_bar(index: int, total: int, config: VarianceConfig) -> Callable[[Varianc
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Record what is missing: the runs of the figure, and unless --figure-only those of the panel."""
-    parser = argparse.ArgumentParser(prog="python -m allora_lab.experiments.gradient_variance")
+    parser = argparse.ArgumentParser(prog=COMMAND)
     parser.add_argument("--figure-only", action="store_true", help="leave out the panel's runs")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto")
     options = parser.parse_args(arguments)

@@ -85,11 +85,12 @@ def sentences_of(label: str, records: Sequence[VarianceRecord], batch: int) -> l
     columns = [record.column("rms", batch) for record in records]
     variance = change_of([(column[-1] / column[0]) ** 2 for column in columns])
     signal = change_between(records, "gradient_norm", batch, 0, last)
+    relative = change_between(records, "signal_to_noise", batch, 0, last)
     ratio = np.mean([record.column("signal_to_noise", batch) for record in records], axis=0)
     said.append(
         f"{label}, from the start to epoch {last}: the mean over entries of the variance "
         f"{variance.words()}, and the length of the mean gradient {signal.words()}. That length "
-        f"over the noise of one mask goes from {ratio[0]:.2g} at the start and {ratio[1]:.2g} after "
-        f"one epoch to {ratio[-1]:.2g}."
+        f"over the noise of one mask {relative.words()}: from {ratio[0]:.2g} at the start and "
+        f"{ratio[1]:.2g} after one epoch to {ratio[-1]:.2g}."
     )
     return said

@@ -37,8 +37,8 @@ class Moments:
         from losing digits.
         """
         first, second, shift = (s.to("cpu", torch.float64) for s in (first, second, shift))
-        squares = (second - first * first / count).clamp_min(0)
-        return cls(count, shift + first / count, squares)
+        squares = (first * first).div_(-count).add_(second).clamp_min_(0)
+        return cls(count, (first / count).add_(shift), squares)
 
     @classmethod
     def of_stack(cls, arrays: Float[Tensor, "k ..."]) -> "Moments":
@@ -52,9 +52,9 @@ class Moments:
         """Return the moments of both streams together, as if they had been one."""
         count = self.count + other.count
         delta = other.mean - self.mean
-        mean = self.mean + delta * (other.count / count)
-        squares = self.squares + other.squares + delta**2 * (self.count * other.count / count)
-        return Moments(count, mean, squares)
+        mean = (delta * (other.count / count)).add_(self.mean)
+        between = delta.square_().mul_(self.count * other.count / count)
+        return Moments(count, mean, (self.squares + other.squares).add_(between))
 
     def variance(self) -> Float[Tensor, "*shape"]:
         """Return Q / (N - 1), the unbiased variance; ValueError with fewer than two arrays."""
