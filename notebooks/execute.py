@@ -15,6 +15,20 @@ HERE = Path(__file__).parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Drop warnings, and join texts that were printed in one go but arrived in pieces."""
+    kept: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        is_text = output.output_type == "stream"
+        if is_text and output.name == "stderr":
+            continue
+        if is_text and kept and kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
+
+
 def normalise(notebook: nbformat.NotebookNode) -> None:
     """Drop what differs between two equal executions; number the cells."""
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
@@ -24,9 +38,7 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")}
         if cell.cell_type == "code":
             cell.execution_count = next(runs)
-            cell.outputs = [
-                o for o in cell.outputs if o.output_type != "stream" or o.name != "stderr"
-            ]
+            cell.outputs = joined(cell.outputs)
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = cell.execution_count
