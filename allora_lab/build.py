@@ -6,7 +6,13 @@ import torch
 from torch import nn
 
 from allora_lab.adapters.inject import find_targets, replace_layers
-from allora_lab.checks import require_at_least, require_positive, require_probability
+from allora_lab.checks import (
+    require_at_least,
+    require_eta_squared,
+    require_kind,
+    require_positive,
+    require_probability,
+)
 from allora_lab.methods import DEFAULT_ETA_SQUARED, AdapterSettings, Method, get_method
 
 
@@ -31,9 +37,10 @@ def resolve_settings(
     alpha = float(r) if lora_alpha is None else float(lora_alpha)
     if lora_alpha is not None:
         require_positive("lora_alpha", alpha)
+    require_kind("r", r, int, "a whole number")
     require_at_least("r", r, 1)
     require_probability("lora_dropout", lora_dropout)
-    require_positive("eta_squared", eta_squared)
+    require_eta_squared(eta_squared)
     return AdapterSettings(
         r=r,
         lora_alpha=alpha,

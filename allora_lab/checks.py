@@ -15,10 +15,30 @@ def require_known(kind: str, key: str, valid: Iterable[str]) -> None:
     raise ValueError(f"unknown {kind} {key!r}: {hint}choose one of {', '.join(names)}")
 
 
+def require_kind(name: str, value: object, kind: type, words: str) -> None:
+    """Raise ValueError, naming what was expected in words, unless `value` is of a kind.
+
+    True and False are not taken for numbers.
+    """
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not fits:
+        raise ValueError(f"{name} must be {words}, got {value!r}")
+
+
 def require_positive(name: str, value: float) -> None:
     """Raise ValueError unless `value` is a finite number above zero."""
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a finite number above 0, got {value}")
+
+
+LARGEST_ETA_SQUARED = 1e6  # far above use (1 to 16), far below where 1/η² leaves float16
+
+
+def require_eta_squared(value: float) -> None:
+    """Raise ValueError unless `value` is above 0 and at most 1e6."""
+    require_positive("eta_squared", value)
+    if value > LARGEST_ETA_SQUARED:
+        raise ValueError(f"eta_squared must be at most {LARGEST_ETA_SQUARED:g}, got {value}")
 
 
 def require_at_least(name: str, value: int, least: int) -> None:

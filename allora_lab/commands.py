@@ -19,7 +19,7 @@ from allora_lab.experiments.records import write_record
 from allora_lab.experiments.runner import run as run_one
 from allora_lab.experiments.sweep import read_sweep, read_toml, run_sweep
 from allora_lab.figures import FIGURES
-from allora_lab.files import require_writable, written_whole
+from allora_lab.files import require_writable, results_folder, written_whole
 from allora_lab.methods import METHODS
 from allora_lab.training.checkpoint import Progress
 
@@ -102,6 +102,7 @@ def on_demo_run(index: int, total: int, config: RunConfig) -> Callable[[Progress
 
 def demo(options: argparse.Namespace) -> None:
     """Train the seven runs, draw them, and say what they showed."""
+    require_writable(options.out)
     records = run_demo(device=options.device, on_run=on_demo_run)
     content = demo_summary(records)
     write_figure("escape", content, options.out)
@@ -117,6 +118,7 @@ def figure(options: argparse.Namespace) -> None:
         print_table([{"figure": n, "shows": row.description} for n, row in FIGURES.items()])
         return
     require_known("figure", options.name, FIGURES)
+    require_writable(options.out)
     content = FIGURES[options.name].compute(options.device, options.fresh, on_demo_run)
     write_figure(options.name, content, options.out)
     print_sentences(content)
@@ -127,6 +129,8 @@ def run(options: argparse.Namespace) -> None:
     values = read_toml(options.config) if options.config else {}
     names = {field.name for field in fields(RunConfig)}
     flags = {k: v for k, v in vars(options).items() if k in names and v is not None}
+    if len(flags.get("target_modules", ())) == 1 and not flags["target_modules"][0].isidentifier():
+        flags["target_modules"] = flags["target_modules"][0]  # all-linear, or an expression
     config = config_from({**values, **flags})
     require_writable(options.out)
     checkpoint = options.out / f"{config.run_id}.safetensors"
@@ -140,7 +144,8 @@ def run(options: argparse.Namespace) -> None:
             on_step=StepBar(describe(config), config.steps),
         )
     except KeyboardInterrupt:
-        print(f"\nstopped; the same command resumes from {checkpoint}")
+        if checkpoint.exists():
+            print(f"\nstopped; the same command resumes from {checkpoint}")
         raise
     path = options.out / f"{config.run_id}.json"
     write_record(path, record)
@@ -174,6 +179,7 @@ def sweep(options: argparse.Namespace) -> None:
     print(f"{plan.name}: {len(plan.configs)} runs, {pending} of this share to run")
     if options.dry_run or not pending:
         return
+    require_writable(results_folder() / plan.name)
     with tqdm(total=pending, unit="run", dynamic_ncols=True) as bar:
 
         def on_run(done: int, _total: int, config: RunConfig) -> None:

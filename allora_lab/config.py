@@ -82,6 +82,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check every value and fill in what a None stands for."""
+        for field in fields(self):
+            _require_type(field.name, getattr(self, field.name), field.type)
         method = get_method(self.method)
         require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("schedule", self.schedule, SCHEDULES)
@@ -118,17 +120,16 @@ class RunConfig:
     def _check_ranges(self) -> None:
         for name in ("lr", "head_lr"):
             require_positive(name, getattr(self, name))
-        for name in ("clip_norm", "eta_squared"):
-            if getattr(self, name) is not None:
-                require_positive(name, getattr(self, name))
+        if self.clip_norm is not None:
+            require_positive("clip_norm", self.clip_norm)
         require_probability("lora_dropout", self.lora_dropout or 0.0)
         for name in (*COUNTS, "train_size", "eval_size"):
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
         require_at_least("warmup_steps", self.warmup_steps, 0)
         require_at_least("seed", self.seed, 0)
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
 
     def to_json(self) -> dict[str, Any]:
         """Return every setting, as JSON would give it back."""
@@ -183,7 +184,8 @@ def _require_type(name: str, value: object, declared: Any) -> None:
     """Raise ValueError unless a value of a TOML file or a record fits the type of its field."""
     kinds = get_args(declared) or (declared,)
     kind = kinds[0]
-    accepted = {int: int, float: int | float, bool: bool}.get(kind, str | list | tuple)
+    plain = {int: int, float: int | float, bool: bool, str: str}
+    accepted = plain.get(kind, str | list | tuple)
     is_right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     if not is_right and not (value is None and type(None) in kinds):
         words = {int: "a whole number", float: "a number", bool: "true or false"}

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from allora_lab.adapters.allora import row_coefficients
 from allora_lab.adapters.base import AdaptedLinear
-from allora_lab.checks import require_positive
+from allora_lab.checks import require_eta_squared
 
 
 class ALLoRAUpdate(Optimizer):
@@ -46,7 +46,7 @@ class ALLoRAUpdate(Optimizer):
     def __init__(
         self, optimizer: Optimizer, layers: Iterable[AdaptedLinear], eta_squared: float
     ) -> None:
-        require_positive("eta_squared", eta_squared)
+        require_eta_squared(eta_squared)
         super().__init__(optimizer.param_groups, optimizer.defaults)
         self.inner = optimizer
         self.layers = list(layers)
@@ -56,6 +56,15 @@ class ALLoRAUpdate(Optimizer):
     def _share(self) -> None:
         """Point at the inner optimizer's groups and state; loading a state replaces both there."""
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything; torch's own would leave out what is not every optimizer's."""
+        return self.__dict__.copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take everything back: a copy or an unpickled one steps as the original would."""
+        self.__dict__.update(state)
+        self._share()
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Let the inner optimizer step, then rescale what it did to each A and B."""

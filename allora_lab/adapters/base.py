@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from allora_lab.checks import require_at_least, require_positive, require_probability
+from allora_lab.checks import require_at_least, require_eta_squared, require_probability
 
 
 def linear_weight(layer: nn.Module) -> Float[Tensor, "d_out d_in"]:
@@ -118,7 +118,7 @@ class AdaptiveLinear(AdaptedLinear):
     Raises
     ------
     ValueError
-        If eta_squared is not a finite number above 0, besides what `AdaptedLinear` refuses.
+        If eta_squared is not above 0 and at most 1e6, besides what `AdaptedLinear` refuses.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class AdaptiveLinear(AdaptedLinear):
         lora_dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
-        require_positive("eta_squared", eta_squared)
+        require_eta_squared(eta_squared)
         super().__init__(
             base_layer, r=r, scaling=1.0, lora_dropout=lora_dropout, generator=generator
         )

@@ -44,7 +44,8 @@ class DoRALinear(AdaptedLinear):
         """
         W, A, B, s = linear_weight(self.base_layer), self.lora_A, self.lora_B, self.scaling
         cross = ((W @ A.T) * B).sum(dim=1)
-        return (W.square().sum(dim=1) + 2 * s * cross + (s * self.row_norms()) ** 2).sqrt()
+        squares = W.square().sum(dim=1) + 2 * s * cross + (s * self.row_norms()) ** 2
+        return squares.sqrt().clamp_min(torch.finfo(W.dtype).tiny)  # a row of zeros stays one
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return m ∘ (W x + s · B A dropout(x)) / ||W + s·BA|| + b."""
@@ -58,4 +59,5 @@ class DoRALinear(AdaptedLinear):
     def merged_weight(self) -> Float[Tensor, "d_out d_in"]:
         """Return m ∘ (W + s·BA) / ||W + s·BA||, row by row."""
         direction = linear_weight(self.base_layer) + self.scaling * self.lora_B @ self.lora_A
-        return (self.lora_magnitude_vector / direction.norm(dim=1))[:, None] * direction
+        norms = direction.norm(dim=1).clamp_min(torch.finfo(direction.dtype).tiny)
+        return (self.lora_magnitude_vector / norms)[:, None] * direction

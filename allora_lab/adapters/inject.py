@@ -10,7 +10,8 @@ from transformers.pytorch_utils import Conv1D
 
 from allora_lab.adapters.base import AdaptedLinear, linear_weight
 
-HEADS = ("classifier", "score")  # PEFT's names for the new head of a sequence classifier
+# the new head of a sequence classifier: most models, decoders, BART, DistilBERT
+HEADS = ("classifier", "score", "classification_head", "pre_classifier")
 
 
 def is_target(name: str, target_modules: Sequence[str] | str) -> bool:
@@ -23,12 +24,19 @@ def is_target(name: str, target_modules: Sequence[str] | str) -> bool:
     if target_modules == "all-linear":
         return True
     if isinstance(target_modules, str):
-        return re.fullmatch(target_modules, name) is not None
+        try:
+            return re.fullmatch(target_modules, name) is not None
+        except re.error as error:
+            raise ValueError(
+                f"target_modules {target_modules!r} is not a regular expression ({error}): correct "
+                "it, or give a list of names"
+            ) from None
     return any(name == target or name.endswith(f".{target}") for target in target_modules)
 
 
-def _is_in_head(name: str) -> bool:
-    return name.split(".", 1)[0] in HEADS
+def is_in_head(name: str) -> bool:
+    """Return whether a module or parameter belongs to the new head, also inside a wrapper."""
+    return any(part in HEADS for part in name.split("."))
 
 
 def _output_embeddings(model: nn.Module) -> nn.Module | None:
@@ -58,7 +66,7 @@ def find_targets(
     linear = {
         n: m
         for n, m in model.named_modules()
-        if isinstance(m, nn.Linear | Conv1D) and not _is_in_head(n) and m is not words_out
+        if n and isinstance(m, nn.Linear | Conv1D) and not is_in_head(n) and m is not words_out
     }
     targets = {n: m for n, m in linear.items() if is_target(n, target_modules)}
     if not targets:
@@ -87,8 +95,9 @@ def replace_layers(
     """Freeze the model but for its head, and put `build(layer)` in the place of each target."""
     adapted = {name: build(layer) for name, layer in targets.items()}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(_is_in_head(name))
+        parameter.requires_grad_(is_in_head(name))
     for name, layer in adapted.items():
+        layer.train(targets[name].training)  # dropout is on where the model is in training mode
         _replace(model, name, layer)
 
 

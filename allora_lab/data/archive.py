@@ -53,7 +53,7 @@ def read_zip_member(data: bytes, member: str, archive: str) -> bytes:
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise ValueError(f"{archive} holds a link, {info.filename!r}: {REMEDY}")
             return bundle.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
         raise _damaged(archive) from error
     except KeyError as error:
         raise _absent(archive, member) from error

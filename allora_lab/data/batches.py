@@ -54,13 +54,14 @@ def collate(split: EncodedSplit, rows: Sequence[int]) -> dict[str, Tensor]:
 def epoch_batches(
     lengths: tuple[int, ...], batch_size: int, seed: int, epoch: int, length_pool: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Return the batches of one epoch: every row once, but for a last incomplete batch.
+    """Return the batches of one epoch: every row once, but for less than a batch drawn at random.
 
     The rows are shuffled and cut into pools of `length_pool` batches; each pool is sorted by length
     and cut into batches; the batches are shuffled.  A set smaller than a batch is one batch.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     rows = torch.randperm(len(lengths), generator=generator).tolist()
+    rows = rows[: len(rows) // batch_size * batch_size or None]  # before sorting: any row may miss
     size = length_pool * batch_size
     pools = [rows[i : i + size] for i in range(0, len(rows), size)]
     batches = [

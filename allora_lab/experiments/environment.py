@@ -33,7 +33,10 @@ def resolve_device(name: str) -> torch.device:
     if not is_there.get(kind, False):
         here = ", ".join(["auto", *(k for k, v in is_there.items() if v)])
         raise ValueError(f"there is no device {name!r} here: choose one of {here}")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"{name!r} is no device: write {kind}, or {kind}:0") from None
 
 
 def device_name(device: torch.device) -> str:

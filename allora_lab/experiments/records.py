@@ -42,7 +42,9 @@ def record_path(folder: str, config: RunConfig) -> Path:
 def write_record(path: Path, record: RunRecord) -> None:
     """Write a record, whole or not at all."""
     with written_whole(path) as partial:
-        partial.write_text(json.dumps(asdict(record), separators=(",", ":")) + "\n")
+        partial.write_text(
+            json.dumps(asdict(record), separators=(",", ":"), allow_nan=False) + "\n"
+        )
 
 
 def read_record(path: Path) -> RunRecord:

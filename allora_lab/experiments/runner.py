@@ -1,5 +1,6 @@
 """One run, from its configuration to its record."""
 
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
 from allora_lab.models.load import LoadedModel, load_model
 from allora_lab.training.checkpoint import Progress
 from allora_lab.training.evaluate import evaluate
-from allora_lab.training.loop import train
+from allora_lab.training.loop import NonFiniteLossError, train
 from allora_lab.training.optimizers import build_optimizer, rate_factor
 
 TRACE_STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80)
@@ -83,7 +84,7 @@ def fine_tune(
         lambda step: batch_at(data, step=step, **batches),
         steps=config.steps,
         seed=config.seed,
-        run_id=config.run_id,
+        run_id=f"{config.run_id} of {loaded.revision[:12]} on {dataset.revision[:12]}",
         trace_steps=trace_steps(config.steps),
         rate_factor=partial(rate_factor, steps=config.steps, **schedule),
         clip_norm=config.clip_norm,
@@ -126,6 +127,11 @@ def run(
     result = evaluate(
         model, encode(loaded.tokenizer, split.first(config.eval_size), config.max_length)
     )
+    if not math.isfinite(result["loss"]):
+        raise NonFiniteLossError(
+            f"the evaluation loss is {result['loss']} after {config.steps} steps: lower lr or "
+            "weight_decay"
+        )
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     return RunRecord(

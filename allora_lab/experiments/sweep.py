@@ -9,13 +9,14 @@ vary = { eta_squared = [1, 4], seed = [0, 1, 2] }     # every combination
 """
 
 import itertools
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from allora_lab.checks import require_known
+from allora_lab.checks import require_kind, require_known
 from allora_lab.config import RunConfig, config_from
 from allora_lab.experiments.records import record_path, write_record
 from allora_lab.experiments.runner import run
@@ -46,6 +47,10 @@ def expand_block(base: dict[str, Any], block: dict[str, Any]) -> list[RunConfig]
     """Return one run for every combination of the lists in `vary`."""
     for key in block:
         require_known("key of a block", key, ("set", "vary"))
+    require_kind("set of a block", block.get("set", {}), dict, "a table such as { r = 8 }")
+    require_kind("vary of a block", block.get("vary", {}), dict, "a table such as { r = [4, 8] }")
+    for key, values in block.get("vary", {}).items():
+        require_kind(f"vary of {key}", values, list, "a list of values")
     fixed, vary = {**base, **block.get("set", {})}, block.get("vary", {})
     return [
         config_from({**fixed, **dict(zip(vary, values, strict=True))})
@@ -58,13 +63,17 @@ def read_sweep(path: Path) -> Sweep:
     values = read_toml(path)
     for key in values:
         require_known("key of a sweep", key, ("name", "base", "block"))
-    configs = [
-        config
-        for block in values.get("block", [])
-        for config in expand_block(values.get("base", {}), block)
-    ]
+    blocks, name = values.get("block", []), values.get("name", path.stem)
+    require_kind("block", blocks, list, "written as [[block]]")
+    for block in blocks:
+        require_kind("block", block, dict, "written as [[block]]")
+    require_kind("base", values.get("base", {}), dict, "a table: write [base]")
+    require_kind("name of a sweep", name, str, "text")
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(f"name of a sweep must be letters, digits, - and _, got {name!r}")
+    configs = [config for block in blocks for config in expand_block(values.get("base", {}), block)]
     unique = {config.run_id: config for config in configs}
-    return Sweep(values.get("name", path.stem), tuple(unique.values()))
+    return Sweep(name, tuple(unique.values()))
 
 
 def run_sweep(

@@ -5,6 +5,7 @@ far.  Step t of the loop depends on these and on (seed, t) alone, so no random s
 file, written whole: a kill at any instant leaves the old checkpoint or the new one.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,6 +54,15 @@ def _join_state(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[
     return {**{k: v for k, v in rest.items() if k != "scalars"}, "state": state}
 
 
+def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a checkpoint's header and of its tensors' bytes, by name."""
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def save_checkpoint(
     path: Path, run_id: str, model: nn.Module, optimizer: Optimizer, progress: Progress
 ) -> None:
@@ -65,8 +75,9 @@ def save_checkpoint(
         "trace": progress.trace,
         "optimizer": rest,
     }
+    text, every = json.dumps(header), {**weights, **tensors}
     with written_whole(path) as partial:
-        save_file({**weights, **tensors}, partial, {"allora_lab": json.dumps(header)})
+        save_file(every, partial, {"allora_lab": text, "sha256": _digest(text, every)})
 
 
 def load_checkpoint(
@@ -83,12 +94,15 @@ def load_checkpoint(
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("allora_lab", "null"))
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and start the run anew") from None
-    if header is None:
+    if "allora_lab" not in metadata:
         raise ValueError(f"{path} is not a checkpoint of allora_lab: name another file")
+    if metadata.get("sha256") != _digest(metadata["allora_lab"], tensors):
+        raise ValueError(f"{path} is damaged or was altered: delete it and start the run anew")
+    header = json.loads(metadata["allora_lab"])
     if header["run_id"] != run_id:
         raise ValueError(
             f"{path} belongs to the run {header['run_id']}, not {run_id}: name another file or "

@@ -2,7 +2,8 @@
 
 Step t depends on the parameters, the optimizer's state and t alone: the batch and the dropout masks
 are both drawn from (seed, t).  A run that is stopped and resumed therefore repeats the
-uninterrupted one exactly (bit for bit on a CPU), and no random state has to be saved.
+uninterrupted one exactly (bit for bit on a CPU), and no random state has to be saved.  The masks come
+from torch's global generator: what else draws from it in another thread meanwhile changes them.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -53,7 +54,7 @@ def train(
     group's `initial_lr` at it; `trace_steps` the counts of steps done at which the norms are
     measured, besides the start and the end.  `model(**batch)` must have a `.loss`.  `on_step` sees
     the progress after every step, `should_stop` is asked before every step.  The checkpoint is
-    written every `save_every` steps and on a stop.
+    written every `save_every` steps, on a stop and at the end.
 
     Returns the progress: `done` < `steps` if stopped; the trace has `loss` of every step (nats),
     and lists beside `step` with the norms (see `training.trace`).  Raises NonFiniteLossError at the
@@ -88,6 +89,6 @@ def train(
             if checkpoint and done < steps and done % save_every == 0:
                 save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace))
 
-        if checkpoint and done < steps:
+        if checkpoint:  # also of a finished run, whose evaluation may yet be interrupted
             save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace))
     return Progress(done, trace)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from transformers.optimization import Adafactor
 
-from allora_lab.adapters.inject import HEADS
+from allora_lab.adapters.inject import is_in_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +77,8 @@ def build_optimizer(
     group keeps its rate as `initial_lr`, which a schedule multiplies.
     """
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    head = [p for n, p in named if n.split(".", 1)[0] in HEADS]
-    adapters = [p for n, p in named if n.split(".", 1)[0] not in HEADS]
+    head = [p for n, p in named if is_in_head(n)]
+    adapters = [p for n, p in named if not is_in_head(n)]
     groups = [
         {"params": parameters, "lr": rate, "initial_lr": rate}
         for parameters, rate in ((adapters, lr), (head, head_lr))
