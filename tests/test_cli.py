@@ -42,6 +42,16 @@ BAD = {
     "lr": (["run", "--method", "lora", "--lr", "-1"], "lr must be"),
     "dropout": (["run", "--method", "lora", "--lora-dropout", "1"], "lora_dropout must be"),
     "targets": (["run", "--method", "lora", "--target-modules", "q"], "match no linear layer"),
+    "no such cpu": (["run", "--method", "lora", "--device", "cpu:foo"], "is no device"),
+    "expression": (
+        ["run", "--method", "lora", "--target-modules", "(q"],
+        "is not a regular expression",
+    ),
+    "decay": (["run", "--method", "lora", "--weight-decay", "nan"], "weight_decay must be"),
+    "huge eta": (["run", "--method", "allora", "--eta-squared", "1e300"], "at most 1e+06"),
+    "sweep name": (["sweep", "evil.toml"], "name of a sweep must be letters"),
+    "sweep list": (["sweep", "list.toml"], "vary of r must be a list"),
+    "list for text": (["run", "--config", "text.toml"], "method must be text"),
     "device": (["run", "--method", "lora", "--device", "tpu"], "no device 'tpu'"),
     "missing TOML": (["run", "--config", "none.toml"], "none.toml"),
     "unknown key": (["run", "--config", "key.toml"], "unknown setting 'lrr': did you mean 'lr'"),
@@ -57,6 +67,9 @@ def test_bad_input_is_one_sentence_and_writes_nothing(case, tmp_path, capsys):
     (tmp_path / "key.toml").write_text('method = "lora"\nlrr = 1.0\n')
     (tmp_path / "bad.toml").write_text("method = lora\n")
     (tmp_path / "sweep.toml").write_text("[[block]]\nset = { method = 'lora' }\n")
+    (tmp_path / "evil.toml").write_text("name = '../x'\n[[block]]\nset = { method = 'lora' }\n")
+    (tmp_path / "list.toml").write_text("[[block]]\nset = { method = 'lora' }\nvary = { r = 3 }\n")
+    (tmp_path / "text.toml").write_text("method = ['lora']\n")
     words, message = BAD[case]
     before = sorted(tmp_path.rglob("*"))
     assert main(words) == 2

@@ -131,3 +131,14 @@ def test_eta_squared_must_be_positive_and_finite(eta_squared, rng):
     model = adapted(rng)
     with pytest.raises(ValueError, match="eta_squared"):
         wrap_optimizer(SGD(trainable(model), lr=0.1), model, eta_squared)
+
+
+def test_a_copy_of_model_and_optimizer_goes_on_as_the_original_does(build, rng):
+    model = adapted(rng)
+    optimizer = wrap_optimizer(build(trainable(model)), model, 4.0)
+    take_steps(model, optimizer, 2)
+    twin, copied = copy.deepcopy((model, optimizer))
+    take_steps(model, optimizer, 2, seed=2)
+    take_steps(twin, copied, 2, seed=2)
+    assert torch.equal(twin["query"].lora_B, model["query"].lora_B)
+    assert copied.layers[0] is twin["query"]

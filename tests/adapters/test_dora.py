@@ -26,3 +26,16 @@ def test_norms_of_the_direction_are_those_of_the_whole_weight(rng):
         layer.lora_B.normal_(generator=rng)
     whole = layer.base_layer.weight + 1.7 * layer.lora_B @ layer.lora_A
     torch.testing.assert_close(layer.direction_norms(), whole.norm(dim=1))
+
+
+def test_a_row_of_zeros_stays_finite_forward_backward_and_merged():
+    base = torch.nn.Linear(4, 3, bias=False)
+    with torch.no_grad():
+        base.weight[1] = 0
+    layer = DoRALinear(base, r=2, scaling=1.0)
+    y = layer(torch.ones(4))
+    y.sum().backward()
+    assert y[1] == 0
+    assert layer.lora_magnitude_vector.grad.isfinite().all()
+    assert layer.lora_B.grad.isfinite().all()
+    assert layer.merged_weight().isfinite().all()

@@ -1,7 +1,16 @@
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BartConfig,
+    BartForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from allora_lab import (
     adapter_state_dict,
@@ -146,3 +155,48 @@ def test_bad_settings_are_one_clear_sentence(changes, message):
         inject_adapters(model, **changes)
     assert "\n" not in str(caught.value)
     assert type(model["query"]) is nn.Linear
+
+
+HEADED = {
+    "bart": lambda: BartForSequenceClassification(
+        BartConfig(
+            vocab_size=30,
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=24,
+            decoder_ffn_dim=24,
+        )
+    ),
+    "distilbert": lambda: DistilBertForSequenceClassification(
+        DistilBertConfig(vocab_size=30, dim=16, n_layers=1, n_heads=2, hidden_dim=24)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEADED)
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_the_whole_new_head_trains_and_is_not_adapted_in_every_family(name, is_wrapped):
+    model = HEADED[name]()
+    body = {id(p) for p in model.base_model.parameters()}
+    head = {n for n, p in model.named_parameters() if id(p) not in body}
+    wrapped = nn.ModuleDict({"module": model}) if is_wrapped else model
+    inject_adapters(wrapped, "lora", r=2, target_modules="all-linear")
+    trainable = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert head == {n for n in trainable if "lora_" not in n}
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_adapters_are_in_the_mode_the_model_is_in(minilm, is_training):
+    minilm.train(is_training)
+    inject_adapters(minilm, "allora-dropout")
+    assert all(m.training == is_training for m in minilm.modules())
+
+
+def test_a_bare_layer_and_a_broken_expression_are_refused():
+    with pytest.raises(ValueError, match="match no linear layer"):
+        inject_adapters(nn.Linear(8, 8), "lora", r=2, target_modules=".*")
+    with pytest.raises(ValueError, match="is not a regular expression"):
+        inject_adapters(nn.Sequential(nn.Linear(8, 8)), "lora", r=2, target_modules="(0")

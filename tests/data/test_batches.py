@@ -76,3 +76,9 @@ def test_sentences_are_encoded_and_cut(max_length):
     assert words[-1] == "[SEP]"
     assert words[1:4] == ["a", "fine", ","]
     assert encoded.lengths == (min(9, max_length), 3)
+
+
+def test_the_longest_sentences_are_seen_too():
+    longest = max(range(103), key=LENGTHS.__getitem__)
+    seen = {row for e in range(8) for batch in epoch_batches(LENGTHS, 8, 1, e, 16) for row in batch}
+    assert longest in seen

@@ -219,3 +219,28 @@ def test_the_seed_changes_the_run():
 def test_no_method_is_named_in_the_loop():
     source = loop.__loader__.get_source(loop.__name__)
     assert not [key for key in METHODS if f'"{key}"' in source or f"'{key}'" in source]
+
+
+def test_a_finished_run_leaves_its_checkpoint_and_is_not_trained_again(tmp_path):
+    path = tmp_path / "run.safetensors"
+    first = fit(*tiny(), checkpoint=path)
+    whole, fresh = tiny(), tiny()
+    fit(*whole)
+    assert fit(*fresh, checkpoint=path, batch_at=lambda step: pytest.fail("it trained")) == first
+    assert_same(fresh[0], whole[0])
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.99])
+def test_a_checkpoint_with_one_altered_byte_is_refused_and_changes_nothing(place, tmp_path):
+    path = tmp_path / "run.safetensors"
+    fit(*tiny(), checkpoint=path, should_stop=stop_after(2))
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")  # behind safetensors' own header
+    content[start + int(place * (len(content) - start))] ^= 4
+    path.write_bytes(content)
+    model, optimizer = tiny()
+    before = weights(model)
+    with pytest.raises(ValueError, match="is damaged or was altered"):
+        fit(model, optimizer, checkpoint=path)
+    assert_same(model, tiny()[0])
+    assert before.keys() == weights(model).keys()
