@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from allora_lab.config import RunConfig, scaled_rate
@@ -49,7 +50,7 @@ class EscapePanel(widgets.VBox):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
-        self._figure = Figure(figsize=(8.6, 4.0))
+        self._figure, self._scale = Figure(figsize=(8.6, 4.0)), ""
         self.panel: Panel | None = None
         self.live = LiveRun(self._config_now, self._on_live)
         self.panel = Panel(self._controls(), self._draw)
@@ -115,12 +116,22 @@ class EscapePanel(widgets.VBox):
             curves += _curve(record, METHODS[config.method].label, COLOURS[config.method])
         curves += self._live_curve()
         with lab_style():
-            self._figure.clear()
-            axes = self._figure.add_axes((0.1, 0.14, 0.62, 0.76))
+            axes = self._emptied_axes(axis)
             draw_curves(axes, curves, floor=FLOORS[config.optimizer], is_log=axis == "log")
             axes.set_ylabel("mean row norm of BA")
             axes.set_title(f"{OPTIMIZERS[config.optimizer].label}, lr = {config.lr:g}")
         return self._figure, _caption(config, record, slow, fast) + self._live_words()
+
+    def _emptied_axes(self, scale: str) -> Axes:
+        """Return the axes without curves and labels; anew only where the scale has changed."""
+        if self._scale != scale:
+            self._figure.clear()
+            self._figure.add_axes((0.1, 0.14, 0.62, 0.76))
+            self._scale = scale
+        axes = self._figure.axes[0]
+        for artist in (*axes.lines, *axes.texts):
+            artist.remove()
+        return axes
 
     def panel_controls_follow(self, method: str) -> None:
         """Switch eta_squared off for a method that does not read it."""

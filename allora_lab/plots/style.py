@@ -37,6 +37,15 @@ RC = {
     "svg.fonttype": "none",
     "svg.hashsalt": "allora_lab",  # the same picture is the same bytes
 }
+# a line from the label's left edge; without patchA the text would be measured and cut out each time
+LEADER = {
+    "arrowstyle": "-",
+    "lw": 0.7,
+    "relpos": (0, 0.5),
+    "patchA": None,
+    "shrinkA": 2,
+    "shrinkB": 4,
+}
 
 
 @dataclass(frozen=True)
@@ -101,5 +110,5 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel], gap: float = 0.075) -> No
             va="center",
             fontsize="small",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": label.colour, "lw": 0.7, "shrinkB": 4},
+            arrowprops=LEADER | {"color": label.colour},
         )
