@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from allora_lab.methods import METHODS
 from allora_lab.plots.style import COLOURS, EndLabel, lab_style, label_ends, log_scale
@@ -76,6 +77,8 @@ def _frame_family(axes: Axes, last: float) -> None:
     axes.axhline(1, color="#888888", lw=0.8)
     axes.set(xlabel="row norm ||(BA)_i||", ylabel="factor on the gradient")
     axes.set_title("what the gradient is multiplied by")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4))  # every tick is drawn anew each time
 
 
 def _frame_way(axes: Axes) -> None:
@@ -84,6 +87,8 @@ def _frame_way(axes: Axes) -> None:
     axes.set(xlim=(1e-4, 1e4), ylim=(1e-5, 1e5))
     axes.set(xlabel="lr × steps × gradient", ylabel="row norm ||(BA)_i||")
     axes.set_title("a row pulled evenly")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(numticks=5))
 
 
 def adaptive_rate_figure(content: Mapping[str, Any]) -> Figure:
