@@ -7,6 +7,8 @@ from pathlib import Path
 
 from allora_lab import __version__
 
+SWEEP_ACTIONS = ("sweep", "status")
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -21,7 +23,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_figure(commands)
     _add_data(commands)
     _add_sweep(commands)
+    _add_status(commands)
     return parser
+
+
+def _whole_or_all(text: str) -> int | str:
+    return text if text == "all" else int(text)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -45,12 +52,14 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument("--out", type=Path, default=Path("out"), help="folder of the record")
     run.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     text = ("model", "dataset", "method", "optimizer", "schedule", "eval-split")
-    whole = ("r", "warmup-steps", "batch-size", "steps", "train-size", "eval-size")
+    whole = ("r", "warmup-steps", "batch-size", "steps", "eval-every", "gradient-draws")
     number = ("lora-alpha", "lora-dropout", "eta-squared", "lr", "head-lr", "weight-decay")
     for name in text:
         run.add_argument(f"--{name}")
     for name in (*whole, "max-length", "length-pool", "seed"):
         run.add_argument(f"--{name}", type=int, metavar="N")
+    for name in ("train-size", "eval-size"):
+        run.add_argument(f"--{name}", type=_whole_or_all, metavar="N|all")
     for name in (*number, "clip-norm"):
         run.add_argument(f"--{name}", type=float, metavar="X")
     run.add_argument("--target-modules", nargs="+", metavar="NAME")
@@ -83,15 +92,23 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
     sweep.add_argument("--part", type=int, default=0, metavar="I", help="which share, from 0")
     sweep.add_argument("--parts", type=int, default=1, metavar="N", help="how many shares")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would be run")
+    sweep.add_argument("--retry-failed", action="store_true", help="also run what failed before")
     sweep.set_defaults(action="sweep")
+
+
+def _add_status(commands: argparse._SubParsersAction) -> None:
+    status = commands.add_parser("status", help="how many runs of each sweep are recorded")
+    status.add_argument("files", type=Path, nargs="*", metavar="FILE.toml")
+    status.set_defaults(action="status")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input prints one sentence and returns 2, Ctrl-C returns 130."""
     options = _parser().parse_args(arguments)
-    from allora_lab import commands  # after --help, for it imports torch
+    from allora_lab import commands, sweep_commands  # after --help, for they import torch
 
-    action: Callable[[argparse.Namespace], None] = getattr(commands, options.action)
+    module = sweep_commands if options.action in SWEEP_ACTIONS else commands
+    action: Callable[[argparse.Namespace], None] = getattr(module, options.action)
     try:
         action(options)
     except (ValueError, OSError, ArithmeticError) as error:

@@ -10,16 +10,16 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from allora_lab.checks import require_at_least, require_known
+from allora_lab.checks import require_known
 from allora_lab.config import RunConfig, config_from
 from allora_lab.data.inventory import describe_data
 from allora_lab.data.text import load_text
 from allora_lab.experiments.demo import demo_summary, run_demo
 from allora_lab.experiments.records import write_record
 from allora_lab.experiments.runner import run as run_one
-from allora_lab.experiments.sweep import read_sweep, read_toml, run_sweep
+from allora_lab.experiments.sweep import read_toml
 from allora_lab.figures import FIGURES
-from allora_lab.files import require_writable, results_folder, written_whole
+from allora_lab.files import require_writable, written_whole
 from allora_lab.methods import METHODS
 from allora_lab.training.checkpoint import Progress
 
@@ -167,26 +167,3 @@ def data(options: argparse.Namespace) -> None:
         print(f"  licence   {row['licence']}\n  state     {state}")
         if row["sha256"]:
             print(f"  sha256    {row['sha256']}")
-
-
-def sweep(options: argparse.Namespace) -> None:
-    """Run what a sweep file lacks records of, with a bar and the time left."""
-    plan = read_sweep(options.file)
-    require_at_least("parts", options.parts, 1)
-    if not 0 <= options.part < options.parts:
-        raise ValueError(f"part must be from 0 to {options.parts - 1}, got {options.part}")
-    pending = len(plan.pending(options.part, options.parts))
-    print(f"{plan.name}: {len(plan.configs)} runs, {pending} of this share to run")
-    if options.dry_run or not pending:
-        return
-    require_writable(results_folder() / plan.name)
-    with tqdm(total=pending, unit="run", dynamic_ncols=True) as bar:
-
-        def on_run(done: int, _total: int, config: RunConfig) -> None:
-            bar.update(done - bar.n)
-            bar.set_description(describe(config))
-
-        run_sweep(
-            plan, device=options.device, part=options.part, parts=options.parts, on_run=on_run
-        )
-        bar.update(pending - bar.n)

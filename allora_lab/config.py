@@ -18,6 +18,7 @@ from allora_lab.data.batches import LENGTH_POOL
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
 from allora_lab.training.optimizers import OPTIMIZERS, SCHEDULES
 
+SIZES = ("train_size", "eval_size")  # "all" in a TOML file, which has no None
 COUNTS = ("batch_size", "steps", "max_length", "length_pool")  # from 1 up
 
 
@@ -45,6 +46,12 @@ class RunConfig:
         split.
     eval_split
         "dev" for choosing settings, "test" for reporting.
+    eval_every
+        Steps between evaluations in the course of training, of which the first is before it; None
+        evaluates at the end alone.
+    gradient_draws
+        At each of those, how many masks, and how many batches, the spread of the adapters' gradient
+        is measured over (see `training.gradient_noise`); None measures none.
     max_length, length_pool
         Tokens a sentence is cut at, and how many batches are sorted by length together: more means
         less padding and less mixing.
@@ -75,6 +82,8 @@ class RunConfig:
     train_size: int | None = 4096
     eval_size: int | None = 512
     eval_split: str = "dev"
+    eval_every: int | None = None
+    gradient_draws: int | None = None
     max_length: int = 128
     length_pool: int = LENGTH_POOL
     base_dropout: bool = False
@@ -123,9 +132,13 @@ class RunConfig:
         if self.clip_norm is not None:
             require_positive("clip_norm", self.clip_norm)
         require_probability("lora_dropout", self.lora_dropout or 0.0)
-        for name in (*COUNTS, "train_size", "eval_size"):
+        for name in (*COUNTS, *SIZES, "eval_every"):
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
+        if self.gradient_draws is not None:
+            require_at_least("gradient_draws", self.gradient_draws, 2)
+            if self.eval_every is None:
+                raise ValueError("gradient_draws needs eval_every: say how often to measure")
         require_at_least("warmup_steps", self.warmup_steps, 0)
         require_at_least("seed", self.seed, 0)
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
@@ -173,6 +186,7 @@ def config_from(values: Mapping[str, Any]) -> RunConfig:
         require_known("setting", key, names)
     if "method" not in values:
         raise ValueError('no method is named: add method = "allora", or another of the table')
+    values = {k: None if k in SIZES and v == "all" else v for k, v in values.items()}
     for field in fields(RunConfig):
         if field.name in values:
             _require_type(field.name, values[field.name], field.type)

@@ -43,7 +43,8 @@ MAY_IMPORT = {
     "commands": {
         *("checks", "config", "data", "experiments", "figures", "files", "methods", "training"),
     },
-    "cli": {"__init__", "commands"},
+    "sweep_commands": {"checks", "commands", "config", "experiments", "files", "training"},
+    "cli": {"__init__", "commands", "sweep_commands"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,6 +1,7 @@
 """The command line as a user types it."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -145,4 +146,7 @@ def test_figures_and_data_and_sweeps_are_listed(tmp_path, capsys):
         "[[block]]\nset = { method = 'lora' }\nvary = { r = [1, 2] }\n"
     )
     assert main(["sweep", "s.toml", "--dry-run"]) == 0
-    assert "s: 2 runs, 2 of this share to run" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "s: 2 runs, 1 of this share to run" in said  # rank 2 is recorded in results/escape
+    assert main(["status", "s.toml"]) == 0
+    assert re.search(r"^s +2 +1 +0 +0 +1$", capsys.readouterr().out, re.MULTILINE)

@@ -73,6 +73,17 @@ def peak_memory_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Start the peak anew, so that a run among many reports its own; on a CPU, where Linux allows it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return  # the peak is then the process's
+
+
 def package_versions() -> dict[str, str]:
     """Return the versions that can change a number, and Python's."""
     ours = {"python": platform.python_version(), "allora-lab": __version__}

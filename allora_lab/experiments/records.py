@@ -34,12 +34,46 @@ class RunRecord:
     finished_at: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class FailedRun:
+    """A run that diverged or ran out of memory: what was tried, where, and the traceback.
+
+    Kept apart in `results/<sweep>/failed/`, so that it reaches no table.
+    """
+
+    run_id: str
+    config: dict[str, Any]
+    error: str
+    traceback: str
+    code_commit: str | None
+    code_dirty: bool | None
+    packages: dict[str, str]
+    device: str
+    finished_at: str
+
+
 def record_path(folder: str, config: RunConfig) -> Path:
     """Return where the record of a run stands: `results/<folder>/<run_id>.json`."""
     return results_folder() / folder / f"{config.run_id}.json"
 
 
-def write_record(path: Path, record: RunRecord) -> None:
+def failure_path(folder: str, config: RunConfig) -> Path:
+    """Return where a failed run is told of: `results/<folder>/failed/<run_id>.json`."""
+    return results_folder() / folder / "failed" / f"{config.run_id}.json"
+
+
+def find_record(folder: str, config: RunConfig) -> Path | None:
+    """Return the record of a run, in its folder or in another sweep's, or None.
+
+    A run is its settings: two sweeps that both ask for it share one record.
+    """
+    own = record_path(folder, config)
+    if own.exists():
+        return own
+    return next(iter(sorted(results_folder().glob(f"*/{own.name}"))), None)
+
+
+def write_record(path: Path, record: RunRecord | FailedRun) -> None:
     """Write a record, whole or not at all."""
     with written_whole(path) as partial:
         partial.write_text(

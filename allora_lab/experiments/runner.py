@@ -6,12 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from allora_lab.build import inject_adapters
 from allora_lab.config import RunConfig
-from allora_lab.data.batches import batch_at, encode
+from allora_lab.data.batches import EncodedSplit, batch_at, encode
 from allora_lab.data.text import TextDataset, load_text
 from allora_lab.experiments import environment
 from allora_lab.experiments.records import RunRecord
@@ -19,6 +21,7 @@ from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
 from allora_lab.models.load import LoadedModel, load_model
 from allora_lab.training.checkpoint import Progress
 from allora_lab.training.evaluate import evaluate
+from allora_lab.training.gradient_noise import gradient_noise
 from allora_lab.training.loop import NonFiniteLossError, train
 from allora_lab.training.optimizers import build_optimizer, rate_factor
 
@@ -61,6 +64,46 @@ def build_run_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.opti
     return wrap(optimizer, model, config.eta_squared) if wrap else optimizer
 
 
+def evaluation_split(config: RunConfig, loaded: LoadedModel, dataset: TextDataset) -> EncodedSplit:
+    """Return the sentences a run is scored on."""
+    split = dataset.dev if config.eval_split == "dev" else dataset.test
+    return encode(loaded.tokenizer, split.first(config.eval_size), config.max_length)
+
+
+def score(model: PreTrainedModel, split: EncodedSplit) -> dict[str, float]:
+    """Return accuracy and loss on a split; NonFiniteLossError when the loss is not finite."""
+    result = evaluate(model, split)
+    if not math.isfinite(result["loss"]):
+        raise NonFiniteLossError(
+            f"the evaluation loss is {result['loss']}: lower lr or weight_decay"
+        )
+    return result
+
+
+class Evaluation:
+    """What is measured in the course of training; `seconds` is what that took, to be left out."""
+
+    def __init__(
+        self, config: RunConfig, loaded: LoadedModel, train: EncodedSplit, split: EncodedSplit
+    ) -> None:
+        self.model, self.split, self.seed = loaded.model, split, config.seed
+        self.seconds = 0.0
+        self.batches = [
+            batch_at(train, step=step, batch_size=config.batch_size, seed=config.seed)
+            for step in range(config.gradient_draws or 0)
+        ]
+
+    def __call__(self) -> dict[str, Any]:
+        """Return accuracy and loss on the run's split, and the gradient's spread if asked for."""
+        start = time.perf_counter()
+        measured: dict[str, Any] = score(self.model, self.split)
+        if self.batches:
+            spread = gradient_noise(self.model, self.batches, seed=self.seed)
+            measured["gradient_noise"] = spread
+        self.seconds += time.perf_counter() - start
+        return measured
+
+
 def fine_tune(
     config: RunConfig,
     loaded: LoadedModel,
@@ -69,8 +112,12 @@ def fine_tune(
     checkpoint: Path | None = None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Progress:
-    """Train a run's adapted model in place, on the device it is on, and return its progress."""
+) -> tuple[Progress, float]:
+    """Train a run's adapted model in place, on the device it is on.
+
+    Returns its progress and the seconds of training, without those of evaluations on the way.
+    """
+    start = time.perf_counter()
     data = encode(loaded.tokenizer, dataset.train.first(config.train_size), config.max_length)
     batches = {
         "batch_size": config.batch_size,
@@ -78,7 +125,8 @@ def fine_tune(
         "length_pool": config.length_pool,
     }
     schedule = {"warmup_steps": config.warmup_steps, "schedule": config.schedule}
-    return train(
+    evaluation = Evaluation(config, loaded, data, evaluation_split(config, loaded, dataset))
+    progress = train(
         loaded.model,
         build_run_optimizer(config, loaded.model),
         lambda step: batch_at(data, step=step, **batches),
@@ -86,12 +134,15 @@ def fine_tune(
         seed=config.seed,
         run_id=f"{config.run_id} of {loaded.revision[:12]} on {dataset.revision[:12]}",
         trace_steps=trace_steps(config.steps),
+        eval_every=config.eval_every,
+        evaluate=evaluation,
         rate_factor=partial(rate_factor, steps=config.steps, **schedule),
         clip_norm=config.clip_norm,
         checkpoint=checkpoint,
         on_step=on_step,
         should_stop=should_stop,
     )
+    return progress, time.perf_counter() - start - evaluation.seconds
 
 
 def run(
@@ -111,8 +162,8 @@ def run(
     dataset = load_text(config.dataset)
     loaded = build_adapted(config, len(dataset.label_names))
     model = loaded.model.to(where)
-    start = time.perf_counter()
-    progress = fine_tune(
+    environment.reset_peak_memory(where)
+    progress, train_seconds = fine_tune(
         config,
         loaded,
         dataset,
@@ -120,18 +171,9 @@ def run(
         on_step=on_step,
         should_stop=should_stop,
     )
-    train_seconds = time.perf_counter() - start
     if progress.done < config.steps:
         return None
-    split = dataset.dev if config.eval_split == "dev" else dataset.test
-    result = evaluate(
-        model, encode(loaded.tokenizer, split.first(config.eval_size), config.max_length)
-    )
-    if not math.isfinite(result["loss"]):
-        raise NonFiniteLossError(
-            f"the evaluation loss is {result['loss']} after {config.steps} steps: lower lr or "
-            "weight_decay"
-        )
+    result = score(model, evaluation_split(config, loaded, dataset))
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     return RunRecord(

@@ -1,4 +1,4 @@
-"""A sweep: a TOML file of blocks, expanded to runs; what is recorded is skipped, the rest is run.
+"""A sweep: a TOML file of blocks, expanded to runs; `sweep_run` runs those that lack a record.
 
 name = "escape"                     # records go to results/escape/
 [base]                              # values every run shares; all others are the defaults
@@ -11,15 +11,13 @@ vary = { eta_squared = [1, 4], seed = [0, 1, 2] }     # every combination
 import itertools
 import re
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from allora_lab.checks import require_kind, require_known
 from allora_lab.config import RunConfig, config_from
-from allora_lab.experiments.records import record_path, write_record
-from allora_lab.experiments.runner import run
+from allora_lab.experiments.records import failure_path, find_record
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,19 @@ class Sweep:
     name: str
     configs: tuple[RunConfig, ...]
 
-    def pending(self, part: int = 0, parts: int = 1) -> list[RunConfig]:
-        """Return the runs that have no record yet, of every `parts`-th run from `part` on."""
-        mine = self.configs[part::parts]
-        return [c for c in mine if not record_path(self.name, c).exists()]
+    def pending(
+        self, part: int = 0, parts: int = 1, *, retry_failed: bool = False
+    ) -> list[RunConfig]:
+        """Return the runs without a record, of every `parts`-th run from `part` on.
+
+        A run that failed is not tried again, for it would most likely fail again, unless asked.
+        """
+        return [
+            config
+            for config in self.configs[part::parts]
+            if find_record(self.name, config) is None
+            and (retry_failed or not failure_path(self.name, config).exists())
+        ]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -74,24 +81,3 @@ def read_sweep(path: Path) -> Sweep:
     configs = [config for block in blocks for config in expand_block(values.get("base", {}), block)]
     unique = {config.run_id: config for config in configs}
     return Sweep(name, tuple(unique.values()))
-
-
-def run_sweep(
-    sweep: Sweep,
-    *,
-    device: str = "auto",
-    part: int = 0,
-    parts: int = 1,
-    on_run: Callable[[int, int, RunConfig], None] = lambda _done, _total, _config: None,
-) -> int:
-    """Run what is missing and return how many runs were recorded now.
-
-    `part` of `parts` takes every `parts`-th run, for several processes side by side.
-    """
-    pending = sweep.pending(part, parts)
-    for done, config in enumerate(pending):
-        on_run(done, len(pending), config)
-        record = run(config, device=device)
-        if record is not None:
-            write_record(record_path(sweep.name, config), record)
-    return len(pending)

@@ -8,6 +8,7 @@ from torch's global generator: what else draws from it in another thread meanwhi
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,8 @@ def train(
     seed: int,
     run_id: str,
     trace_steps: Collection[int] = (),
+    eval_every: int | None = None,
+    evaluate: Callable[[], Mapping[str, Any]] = dict,
     rate_factor: Callable[[int], float] = lambda _step: 1.0,
     clip_norm: float | None = None,
     checkpoint: Path | None = None,
@@ -52,7 +55,9 @@ def train(
 
     `batch_at` gives the batch of a step (0 to steps - 1); `rate_factor` what multiplies each
     group's `initial_lr` at it; `trace_steps` the counts of steps done at which the norms are
-    measured, besides the start and the end.  `model(**batch)` must have a `.loss`.  `on_step` sees
+    measured, besides the start and the end.  Before the first step and after every `eval_every` steps
+    `evaluate()` is asked and its values kept in `trace["evaluations"]`; it must leave the model and
+    the optimizer as they were.  `model(**batch)` must have a `.loss`.  `on_step` sees
     the progress after every step, `should_stop` is asked before every step.  The checkpoint is
     written every `save_every` steps, on a stop and at the end.
 
@@ -67,6 +72,8 @@ def train(
     )
     progress = resumed or Progress(0, append_row({}, {"step": 0, **measure(model)}))
     done, trace = progress.done, progress.trace
+    if eval_every and "evaluations" not in trace:
+        append_row(trace, {"evaluations": {"step": 0, **evaluate()}})
     model.train()
     with deferred_interrupt() as interrupted:
         while done < steps and not should_stop() and not interrupted():
@@ -85,6 +92,8 @@ def train(
             trace.setdefault("loss", []).append(float(f"{loss.item():.6g}"))
             if done in trace_steps or done == steps:
                 append_row(trace, {"step": done, **measure(model)})
+            if eval_every and done % eval_every == 0:
+                append_row(trace, {"evaluations": {"step": done, **evaluate()}})
             on_step(Progress(done, trace))
             if checkpoint and done < steps and done % save_every == 0:
                 save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace))

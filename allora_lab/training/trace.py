@@ -11,13 +11,13 @@ from allora_lab.adapters.inject import adapted_layers
 QUANTILES = (0.1, 0.5, 0.9)
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Return five significant digits: more than a figure shows, and small files."""
     return float(f"{value:.5g}")
 
 
 def _gradient_norm(parameter: Tensor) -> float | None:
-    return None if parameter.grad is None else _rounded(parameter.grad.norm().item())
+    return None if parameter.grad is None else rounded(parameter.grad.norm().item())
 
 
 @torch.no_grad()
@@ -33,17 +33,17 @@ def measure(model: nn.Module) -> dict[str, Any]:
         row_norms = layer.row_norms().float().cpu()
         rows.append(row_norms)
         layers[name] = {
-            "row_norm_mean": _rounded(row_norms.mean().item()),
-            "norm_A": _rounded(layer.lora_A.norm().item()),
-            "norm_B": _rounded(layer.lora_B.norm().item()),
+            "row_norm_mean": rounded(row_norms.mean().item()),
+            "norm_A": rounded(layer.lora_A.norm().item()),
+            "norm_B": rounded(layer.lora_B.norm().item()),
             "grad_norm_A": _gradient_norm(layer.lora_A),
             "grad_norm_B": _gradient_norm(layer.lora_B),
         }
     every_row = torch.cat(rows)
     quantiles = torch.quantile(every_row, torch.tensor(QUANTILES))
     return {
-        "row_norm_mean": _rounded(every_row.mean().item()),
-        "row_norm_quantiles": [_rounded(q) for q in quantiles.tolist()],
+        "row_norm_mean": rounded(every_row.mean().item()),
+        "row_norm_quantiles": [rounded(q) for q in quantiles.tolist()],
         "layers": layers,
     }
 

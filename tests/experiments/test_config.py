@@ -24,6 +24,7 @@ OTHER = {
     "train_size": 9,
     "eval_size": 9,
     "eval_split": "test",
+    "eval_every": 5,
     "max_length": 9,
     "length_pool": 9,
     "base_dropout": True,
@@ -33,11 +34,25 @@ BASE = RunConfig(method="allora")
 
 
 def test_every_setting_is_part_of_what_identifies_a_run():
-    assert OTHER.keys() | {"lora_alpha"} == {field.name for field in fields(RunConfig)}
+    assert OTHER.keys() | {"lora_alpha", "gradient_draws"} == {field.name for field in fields(RunConfig)}
     ids = {BASE.with_changes(**{name: value}).run_id for name, value in OTHER.items()}
     lora = RunConfig(method="lora")
     ids |= {BASE.run_id, lora.run_id, lora.with_changes(lora_alpha=3.0).run_id}
-    assert len(ids) == len(OTHER) + 3
+    ids.add(BASE.with_changes(eval_every=5, gradient_draws=4).run_id)
+    assert len(ids) == len(OTHER) + 4
+
+
+def test_all_sentences_can_be_asked_for_in_a_file_that_has_no_none():
+    every = config_from({"method": "lora", "train_size": "all", "eval_size": "all"})
+    assert (every.train_size, every.eval_size) == (None, None)
+    assert every == RunConfig(method="lora", train_size=None, eval_size=None)
+
+
+def test_a_spread_of_gradients_needs_to_know_when_and_over_how_many():
+    with pytest.raises(ValueError, match="gradient_draws needs eval_every"):
+        RunConfig(method="lora", gradient_draws=4)
+    with pytest.raises(ValueError, match="gradient_draws must be at least 2"):
+        RunConfig(method="lora", gradient_draws=1, eval_every=2)
 
 
 def test_equal_settings_written_otherwise_are_one_run():

@@ -13,7 +13,8 @@ from allora_lab.experiments import environment
 from allora_lab.experiments.demo import demo_configs
 from allora_lab.experiments.findings import sentence, sentences
 from allora_lab.experiments.records import read_record, record_path, write_record
-from allora_lab.experiments.sweep import read_sweep, run_sweep
+from allora_lab.experiments.sweep import read_sweep
+from allora_lab.experiments.sweep_run import run_sweep
 from allora_lab.files import results_folder, written_whole
 
 SHORT = {"steps": 3, "eval_size": 16, "train_size": 64, "max_length": 24}
@@ -159,11 +160,15 @@ def test_a_sweep_expands_every_combination_once(small_sweep):
 
 def test_a_sweep_runs_what_is_missing_and_nothing_twice(small_sweep):
     started = []
-    note = lambda done, total, config: started.append((done, total, config.r))
-    assert run_sweep(small_sweep, device="cpu", part=0, parts=2, on_run=note) == 2
+
+    def note(done, total, config):
+        started.append((done, total, config.r))
+        return lambda _progress: None
+
+    assert run_sweep(small_sweep, device="cpu", part=0, parts=2, on_run=note) == {"recorded": 2}
     assert [c.r for c in small_sweep.pending()] == [4]
-    assert run_sweep(small_sweep, device="cpu", on_run=note) == 1
-    assert run_sweep(small_sweep, device="cpu", on_run=note) == 0
+    assert run_sweep(small_sweep, device="cpu", on_run=note) == {"recorded": 1}
+    assert run_sweep(small_sweep, device="cpu", on_run=note) == {}
     assert started == [(0, 2, 2), (1, 2, 4), (0, 1, 4)]
     for config in small_sweep.configs:
         assert read_record(record_path("small", config)).config == config.to_json()

@@ -1,0 +1,109 @@
+"""What the commands `sweep` and `status` do."""
+
+import argparse
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from allora_lab.checks import require_at_least
+from allora_lab.commands import describe, print_table
+from allora_lab.config import RunConfig
+from allora_lab.experiments.sweep import Sweep, read_sweep
+from allora_lab.experiments.sweep_run import checkpoint_path, run_sweep
+from allora_lab.files import REPOSITORY, require_writable, results_folder
+from allora_lab.training.checkpoint import Progress
+
+
+class SweepBar:
+    """A bar over runs, in which a run counts by the share of its steps that are done."""
+
+    def __init__(self, total: int) -> None:
+        self.bar = tqdm(
+            total=total,
+            unit="run",
+            dynamic_ncols=True,
+            mininterval=0.5,
+            bar_format="{l_bar}{bar}| {n:.2f}/{total} [{elapsed}<{remaining}{postfix}]",
+        )
+
+    def on_run(self, done: int, _total: int, config: RunConfig) -> Callable[[Progress], None]:
+        """Name the run that starts, and return what follows its steps."""
+        self.move(done)
+        self.bar.set_description(describe(config))
+
+        def on_step(progress: Progress) -> None:
+            self.move(done + progress.done / config.steps)
+            self.bar.set_postfix_str(f"loss {progress.trace['loss'][-1]:.3f}", refresh=False)
+
+        return on_step
+
+    def move(self, to: float) -> None:
+        """Put the bar at `to` runs done; it never goes back."""
+        self.bar.update(max(0.0, to - self.bar.n))
+
+
+def sweep(options: argparse.Namespace) -> None:
+    """Run what a sweep file lacks records of, with a bar and the time left."""
+    plan = read_sweep(options.file)
+    require_at_least("parts", options.parts, 1)
+    if not 0 <= options.part < options.parts:
+        raise ValueError(f"part must be from 0 to {options.parts - 1}, got {options.part}")
+    share = (options.part, options.parts)
+    pending = len(plan.pending(*share, retry_failed=options.retry_failed))
+    failed = 0 if options.retry_failed else state_of(plan)["failed"]
+    apart = f"; {failed} failed before (--retry-failed tries them again)" if failed else ""
+    print(f"{plan.name}: {len(plan.configs)} runs, {pending} of this share to run{apart}")
+    if options.dry_run or not pending:
+        return
+    require_writable(results_folder() / plan.name)
+    bar = SweepBar(pending)
+    with bar.bar:
+        counts = run_sweep(
+            plan,
+            device=options.device,
+            part=options.part,
+            parts=options.parts,
+            retry_failed=options.retry_failed,
+            on_run=bar.on_run,
+        )
+        bar.move(pending)
+    report(plan.name, counts)
+
+
+def report(name: str, counts: Counter[str]) -> None:
+    """Say what became of the runs."""
+    where = results_folder() / name
+    print(f"{counts['recorded']} recorded in {where}")
+    if counts["failed"]:
+        print(f"{counts['failed']} failed: see the tracebacks in {where / 'failed'}")
+
+
+def state_of(plan: Sweep) -> Counter[str]:
+    """Return how many runs of a sweep are recorded, failed, unfinished and not begun."""
+    counts: Counter[str] = Counter(
+        recorded=len(plan.configs) - len(plan.pending(retry_failed=True))
+    )
+    pending = plan.pending()
+    counts["failed"] = len(plan.configs) - counts["recorded"] - len(pending)
+    counts["unfinished"] = sum(checkpoint_path(plan.name, c).exists() for c in pending)
+    counts["to run"] = len(pending) - counts["unfinished"]
+    return counts
+
+
+def sweep_files() -> list[Path]:
+    """Return the sweeps of this repository."""
+    return sorted((REPOSITORY / "sweeps").glob("*.toml"))
+
+
+def status(options: argparse.Namespace) -> None:
+    """Say how far each sweep is."""
+    rows = []
+    for path in options.files or sweep_files():
+        plan = read_sweep(path)
+        state = state_of(plan)
+        columns = ("recorded", "failed", "unfinished", "to run")
+        row = {"sweep": plan.name, "runs": len(plan.configs), **{c: state[c] for c in columns}}
+        rows.append(row)
+    print_table(rows)
