@@ -7,7 +7,7 @@ from pathlib import Path
 
 from allora_lab import __version__
 
-SWEEP_ACTIONS = ("sweep", "status")
+SWEEP_ACTIONS = ("sweep", "status", "tables")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,6 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_sweep(commands)
     _add_status(commands)
+    _add_tables(commands)
     return parser
 
 
@@ -89,6 +90,10 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
     sweep = commands.add_parser("sweep", help="run what a sweep file lacks records of")
     sweep.add_argument("file", type=Path, metavar="FILE.toml")
     sweep.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    sweep.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes of a local Dask cluster"
+    )
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to run on")
     sweep.add_argument("--part", type=int, default=0, metavar="I", help="which share, from 0")
     sweep.add_argument("--parts", type=int, default=1, metavar="N", help="how many shares")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would be run")
@@ -100,6 +105,15 @@ def _add_status(commands: argparse._SubParsersAction) -> None:
     status = commands.add_parser("status", help="how many runs of each sweep are recorded")
     status.add_argument("files", type=Path, nargs="*", metavar="FILE.toml")
     status.set_defaults(action="status")
+
+
+def _add_tables(commands: argparse._SubParsersAction) -> None:
+    tables = commands.add_parser(
+        "tables", help="means, intervals and paired comparisons of what is recorded"
+    )
+    tables.add_argument("files", type=Path, nargs="*", metavar="FILE.toml")
+    tables.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
+    tables.set_defaults(action="tables")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,7 +32,8 @@ class RunConfig:
         Keys of their tables (a model may also be a folder or a hub id).
     r, lora_alpha, lora_dropout, eta_squared, target_modules
         As in `inject_adapters`.  eta_squared is None for methods that do not read it, and 4 where a
-        method reads it and none is given, so that one run has one identity.
+        method reads it and none is given; a lora_alpha equal to r becomes None, which means that: so
+        that one run has one identity.
     lr, head_lr
         Learning rates of the adapters and of the new head; None means the optimizer's own default,
         and head_lr None means that same default, whatever lr is: methods compared at several lr
@@ -104,6 +105,9 @@ class RunConfig:
             "eta_squared": self.eta_squared
             if self.eta_squared is not None or not method.reads_eta_squared
             else DEFAULT_ETA_SQUARED,
+            "lora_alpha": None
+            if method.reads_lora_alpha and self.lora_alpha == self.r
+            else self.lora_alpha,
             "lora_dropout": self.lora_dropout or method.lora_dropout,
             "lr": default_lr if self.lr is None else self.lr,
             "head_lr": default_lr if self.head_lr is None else self.head_lr,

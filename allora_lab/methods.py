@@ -46,6 +46,8 @@ class Method:
         From a pretrained layer and settings to an adapted layer.
     reads_eta_squared, reads_lora_alpha
         Whether the setting has any effect.
+    scales_rate
+        Whether η multiplies a learning rate, and not the forward pass.
     lora_dropout
         The probability used where none is asked for.
     is_gradient_natural
@@ -61,6 +63,7 @@ class Method:
     build: Callable[[nn.Module, AdapterSettings], AdaptedLinear]
     reads_eta_squared: bool = False
     reads_lora_alpha: bool = False
+    scales_rate: bool = False
     lora_dropout: float = 0.0
     is_gradient_natural: bool = True
     wrap_optimizer: Callable[[Optimizer, nn.Module, float], Optimizer] | None = None
@@ -136,6 +139,7 @@ METHODS: dict[str, Method] = {
             source="arXiv 2410.09692, §4.2",
             build=_adaptive(ALLoRALinear),
             reads_eta_squared=True,
+            scales_rate=True,
             is_gradient_natural=False,
         ),
         Method(
@@ -144,6 +148,7 @@ METHODS: dict[str, Method] = {
             source="arXiv 2410.09692, ALLoRA+D; 'ALLoRA' in the ICLR submission",
             build=_adaptive(ALLoRALinear),
             reads_eta_squared=True,
+            scales_rate=True,
             lora_dropout=0.05,
             is_gradient_natural=False,
         ),
@@ -153,6 +158,7 @@ METHODS: dict[str, Method] = {
             source="arXiv 2410.09692, §4.3",
             build=_adaptive(ALLoRAODLinear),
             reads_eta_squared=True,
+            scales_rate=True,
             is_gradient_natural=False,
         ),
         Method(
@@ -168,6 +174,7 @@ METHODS: dict[str, Method] = {
             source="this project's own form; in no paper",
             build=lambda layer, s: _lora(layer, s, 1.0),
             reads_eta_squared=True,
+            scales_rate=True,
             wrap_optimizer=wrap_optimizer,
         ),
     )

@@ -1,4 +1,4 @@
-"""What the commands `sweep` and `status` do."""
+"""What the commands `sweep`, `status` and `tables` do."""
 
 import argparse
 from collections import Counter
@@ -12,7 +12,8 @@ from allora_lab.commands import describe, print_table
 from allora_lab.config import RunConfig
 from allora_lab.experiments.sweep import Sweep, read_sweep
 from allora_lab.experiments.sweep_run import checkpoint_path, run_sweep
-from allora_lab.files import REPOSITORY, require_writable, results_folder
+from allora_lab.experiments.sweep_tables import sweep_tables, to_csv
+from allora_lab.files import REPOSITORY, require_writable, results_folder, written_whole
 from allora_lab.training.checkpoint import Progress
 
 
@@ -50,6 +51,9 @@ def sweep(options: argparse.Namespace) -> None:
     require_at_least("parts", options.parts, 1)
     if not 0 <= options.part < options.parts:
         raise ValueError(f"part must be from 0 to {options.parts - 1}, got {options.part}")
+    require_at_least("workers", options.workers, 1)
+    if options.parts > 1 and (options.scheduler or options.workers > 1):
+        raise ValueError("--parts is for processes without Dask: leave out --workers, --scheduler")
     share = (options.part, options.parts)
     pending = len(plan.pending(*share, retry_failed=options.retry_failed))
     failed = 0 if options.retry_failed else state_of(plan)["failed"]
@@ -59,6 +63,9 @@ def sweep(options: argparse.Namespace) -> None:
         return
     require_writable(results_folder() / plan.name)
     bar = SweepBar(pending)
+    if options.scheduler or options.workers > 1:
+        report(plan.name, on_dask(plan, options, bar))
+        return
     with bar.bar:
         counts = run_sweep(
             plan,
@@ -70,6 +77,27 @@ def sweep(options: argparse.Namespace) -> None:
         )
         bar.move(pending)
     report(plan.name, counts)
+
+
+def on_dask(plan: Sweep, options: argparse.Namespace, bar: SweepBar) -> Counter[str]:
+    """Run what is missing on a Dask cluster: the one named, or one on this machine."""
+    from allora_lab.experiments.distributed import run_sweep_distributed  # an optional extra
+
+    def on_done(config: RunConfig, status: str) -> None:
+        bar.bar.set_description(f"{describe(config)}: {status}")
+        bar.move(round(bar.bar.n) + 1)
+
+    with bar.bar:
+        return run_sweep_distributed(
+            plan,
+            scheduler=options.scheduler,
+            workers=options.workers,
+            device=options.device,
+            resources={"GPU": 1} if options.scheduler and options.device == "cuda" else None,
+            retry_failed=options.retry_failed,
+            on_done=on_done,
+            on_wait=bar.bar.write,
+        )
 
 
 def report(name: str, counts: Counter[str]) -> None:
@@ -107,3 +135,22 @@ def status(options: argparse.Namespace) -> None:
         row = {"sweep": plan.name, "runs": len(plan.configs), **{c: state[c] for c in columns}}
         rows.append(row)
     print_table(rows)
+
+
+def tables(options: argparse.Namespace) -> None:
+    """Print the tables of what is recorded of each sweep, and write them as Markdown and CSV."""
+    require_writable(options.out)
+    for path in options.files or sweep_files():
+        plan = read_sweep(path)
+        if state_of(plan)["recorded"] == 0:
+            print(f"{plan.name}: no run is recorded yet: allora-lab sweep {path}\n")
+            continue
+        made = sweep_tables(plan.name, plan.configs, plan.comparisons)
+        parts = {f"{plan.name}.md": made.to_markdown(), f"{plan.name}.csv": to_csv(made.cells)}
+        if made.comparisons:
+            parts[f"{plan.name}-comparisons.csv"] = to_csv(made.comparisons)
+        for name, text in parts.items():
+            with written_whole(options.out / name) as partial:
+                partial.write_text(text)
+        print(made.to_markdown())
+        print(f"wrote {', '.join(str(options.out / name) for name in parts)}\n")

@@ -1,6 +1,7 @@
 """A record: everything known of one finished run, as one JSON file that is never edited."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ class RunRecord:
     finished_at: str
 
 
+NAMES = {field.name for field in fields(RunRecord)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class FailedRun:
     """A run that diverged or ran out of memory: what was tried, where, and the traceback.
@@ -65,12 +69,20 @@ def failure_path(folder: str, config: RunConfig) -> Path:
 def find_record(folder: str, config: RunConfig) -> Path | None:
     """Return the record of a run, in its folder or in another sweep's, or None.
 
-    A run is its settings: two sweeps that both ask for it share one record.
+    A run is its settings: two sweeps that both ask for it share one record.  Records of another
+    kind, such as `results/ripple`, which name their files by the fine-tune too, are passed over.
     """
     own = record_path(folder, config)
     if own.exists():
         return own
-    return next(iter(sorted(results_folder().glob(f"*/{own.name}"))), None)
+    others = sorted(results_folder().glob(f"*/{own.name}"))
+    return next((path for path in others if json.loads(path.read_text()).keys() == NAMES), None)
+
+
+def recorded(folder: str, configs: Iterable[RunConfig]) -> list[RunRecord]:
+    """Return the records there are of some runs, in their order; ValueError as `read_record`."""
+    paths = (find_record(folder, config) for config in configs)
+    return [read_record(path) for path in paths if path is not None]
 
 
 def write_record(path: Path, record: RunRecord | FailedRun) -> None:
@@ -93,8 +105,7 @@ def read_record(path: Path) -> RunRecord:
         values = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON ({error}): delete it and run again") from None
-    names = {field.name for field in fields(RunRecord)}
-    if not isinstance(values, dict) or values.keys() != names:
+    if not isinstance(values, dict) or values.keys() != NAMES:
         raise ValueError(f"{path} is not a record of this version: delete it and run again")
     config = config_from(values["config"])
     if values["run_id"] != config.run_id:

@@ -6,6 +6,7 @@ steps = 96
 [[block]]                           # blocks run in the order they stand
 set = { method = "allora" }
 vary = { eta_squared = [1, 4], seed = [0, 1, 2] }     # every combination
+[[compare]]                         # for tables: see `comparison_config`
 """
 
 import itertools
@@ -17,15 +18,17 @@ from typing import Any
 
 from allora_lab.checks import require_kind, require_known
 from allora_lab.config import RunConfig, config_from
+from allora_lab.experiments.comparison_config import Comparison, comparisons_from
 from allora_lab.experiments.records import failure_path, find_record
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A name, and the runs in the order of the file, each once."""
+    """A name, the runs in the order of the file, each once, and which are compared with which."""
 
     name: str
     configs: tuple[RunConfig, ...]
+    comparisons: tuple[Comparison, ...] = ()
 
     def pending(
         self, part: int = 0, parts: int = 1, *, retry_failed: bool = False
@@ -69,7 +72,7 @@ def read_sweep(path: Path) -> Sweep:
     """Return the sweep of a TOML file; ValueError names a key or value that is wrong."""
     values = read_toml(path)
     for key in values:
-        require_known("key of a sweep", key, ("name", "base", "block"))
+        require_known("key of a sweep", key, ("name", "base", "block", "compare"))
     blocks, name = values.get("block", []), values.get("name", path.stem)
     require_kind("block", blocks, list, "written as [[block]]")
     for block in blocks:
@@ -80,4 +83,4 @@ def read_sweep(path: Path) -> Sweep:
         raise ValueError(f"name of a sweep must be letters, digits, - and _, got {name!r}")
     configs = [config for block in blocks for config in expand_block(values.get("base", {}), block)]
     unique = {config.run_id: config for config in configs}
-    return Sweep(name, tuple(unique.values()))
+    return Sweep(name, tuple(unique.values()), comparisons_from(values.get("compare", [])))

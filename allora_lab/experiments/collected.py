@@ -1,0 +1,127 @@
+"""What is recorded of this repository's sweeps, as figures and sentences need it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from allora_lab.config import RunConfig
+from allora_lab.experiments.comparison import ComparisonResult, Group, compare
+from allora_lab.experiments.records import RunRecord, recorded
+from allora_lab.experiments.statistics import PairedResult, mean_interval, pooled
+from allora_lab.experiments.sweep import Sweep, read_sweep
+from allora_lab.files import REPOSITORY
+from allora_lab.methods import METHODS
+from allora_lab.training.optimizers import OPTIMIZERS
+
+DATASET_LABELS = {"rotten_tomatoes": "Rotten Tomatoes", "emotion": "Emotion", "yelp": "Yelp"}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A sweep of this repository and the records there are of it."""
+
+    sweep: Sweep
+    records: tuple[RunRecord, ...]
+
+    def where(self, **settings: Any) -> list[RunRecord]:
+        """Return the records whose configuration has these values, in the order of their seeds."""
+        found = [r for r in self.records if all(r.config[k] == v for k, v in settings.items())]
+        return sorted(found, key=lambda record: record.config["seed"])
+
+    def comparison(self, name: str) -> ComparisonResult:
+        """Return a comparison by its name in the sweep's file, on what is recorded.
+
+        Raises
+        ------
+        ValueError
+            If the file declares none of that name.
+        """
+        for comparison in self.sweep.comparisons:
+            if comparison.name == name:
+                return compare(comparison, self.sweep.configs, self.records)
+        known = ", ".join(repr(c.name) for c in self.sweep.comparisons)
+        raise ValueError(f"sweep {self.sweep.name} has no comparison {name!r}: it has {known}")
+
+    @property
+    def said(self) -> str:
+        """Return how much is recorded, in words."""
+        done, planned = len(self.records), len(self.sweep.configs)
+        return f"{done} of {planned} runs are recorded"
+
+
+def collect(name: str) -> Recorded:
+    """Return the sweep `sweeps/<name>.toml` with its records.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no run of it is recorded.
+    """
+    sweep = read_sweep(REPOSITORY / "sweeps" / f"{name}.toml")
+    records = recorded(sweep.name, sweep.configs)
+    if not records:
+        raise FileNotFoundError(
+            f"no run of {name} is recorded: allora-lab sweep sweeps/{name}.toml makes the records"
+        )
+    return Recorded(sweep, tuple(records))
+
+
+def method_label(config: RunConfig) -> str:
+    """Return the name of a run's method for people, with η² where it reads one."""
+    label = METHODS[config.method].label
+    return label if config.eta_squared is None else f"{label}, η² = {config.eta_squared:g}"
+
+
+def setting_label(config: RunConfig) -> str:
+    """Return data set, optimizer and η² of a setting, for people."""
+    dataset = DATASET_LABELS.get(config.dataset, config.dataset)
+    eta = "" if config.eta_squared is None else f", η² = {config.eta_squared:g}"
+    return f"{dataset}, {OPTIMIZERS[config.optimizer].label}{eta}"
+
+
+def accuracies(records: Sequence[RunRecord]) -> list[float]:
+    """Return the accuracies of records, in percent."""
+    return [100 * record.metrics["eval_accuracy"] for record in records]
+
+
+def mean_and_half(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return the mean and the half-width of its interval; None where there are too few values."""
+    if len(values) > 1:
+        return mean_interval(values)
+    return (values[0], None) if values else (None, None)
+
+
+def difference_row(
+    label: str, result: PairedResult | None, *, group: str = "", emphasis: bool = False
+) -> dict[str, Any]:
+    """Return one row of a figure of differences (see `plots.forest`)."""
+    has_width = result is not None and result.effect_size is not None
+    return {
+        "label": label,
+        "group": group,
+        "mean": None if result is None else result.mean_difference,
+        "low": result.low if result and has_width else None,
+        "high": result.high if result and has_width else None,
+        "emphasis": emphasis,
+    }
+
+
+def pool(groups: Sequence[Group]) -> PairedResult | None:
+    """Return the mean over several settings with its interval over the seeds all have, or None."""
+    finished = [group for group in groups if group.result is not None]
+    shared = set.intersection(*(set(group.seeds) for group in finished)) if finished else set()
+    if len(shared) < 2:
+        return None
+    return pooled([(group.our_accuracy, group.their_accuracy) for group in finished])
+
+
+def verdict(result: PairedResult) -> str:
+    """Return what an interval says: "above", "below" or "not told apart from"."""
+    if result.low > 0:
+        return "above"
+    return "below" if result.high < 0 else "not told apart from"
+
+
+def interval_text(result: PairedResult) -> str:
+    """Return a mean difference with its interval, in points."""
+    return f"{result.mean_difference:+.1f} points [{result.low:+.1f}, {result.high:+.1f}]"

@@ -1,0 +1,128 @@
+"""ALLoRA against LoRA at η × lr: the paper's Figure 3 and Table 3, and ours beside it."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from allora_lab.experiments.collected import (
+    Recorded,
+    collect,
+    difference_row,
+    interval_text,
+    pool,
+    setting_label,
+    verdict,
+)
+from allora_lab.experiments.comparison import Group
+from allora_lab.experiments.paper_numbers import paper_differences
+from allora_lab.training.optimizers import OPTIMIZERS
+
+SWEEP = "perception"
+AT_SCALED_LR = "ALLoRA - LoRA at eta x lr"
+AT_LR = "ALLoRA - LoRA at lr"
+ON_UPDATE = "ALLoRA on the update - LoRA at eta x lr"
+PAPER_DATASETS = {
+    "rotten_tomatoes": "Rotten Tomatoes",
+    "emotion": "Emotion",
+    "yelp": "Yelp",
+    "bias_in_bios": "Bias in Bios",
+}
+
+
+def by_optimizer(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """Return the groups with a result under each optimizer, in the order of OPTIMIZERS."""
+    found = {key: [g for g in groups if g.ours.optimizer == key and g.result] for key in OPTIMIZERS}
+    return {key: several for key, several in found.items() if several}
+
+
+def our_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return one row a setting, and under each optimizer the mean over its settings."""
+    rows = []
+    for optimizer, several in by_optimizer(groups).items():
+        label = OPTIMIZERS[optimizer].label
+        ordered = sorted(several, key=lambda g: (g.ours.dataset, g.ours.eta_squared or 0.0))
+        for group in ordered:
+            name = setting_label(group.ours).replace(f", {label}", "")
+            rows.append(difference_row(name, group.result, group=label))
+        if len(several) > 1:
+            rows.append(
+                difference_row(f"mean of {len(several)}", pool(several), group=label, emphasis=True)
+            )
+    return rows
+
+
+def paper_rows(table: str, ours: str, theirs: str) -> list[dict[str, Any]]:
+    """Return the paper's differences, each the mean over its η², and their mean; no intervals."""
+    found = paper_differences(table, ours, theirs)
+    cells: dict[tuple[str, str], list[float]] = {}
+    for (_, model, dataset), difference in found.differences.items():
+        cells.setdefault((str(model), str(dataset)), []).append(difference)
+    plain = {"low": None, "high": None, "emphasis": False}
+    rows = [
+        {"label": PAPER_DATASETS[dataset], "group": model, "mean": fmean(values), **plain}
+        for (model, dataset), values in sorted(cells.items())
+    ]
+    count = len(found.differences)
+    mean = {"label": f"mean of {count}", "group": "all", "mean": found.mean}
+    return [*rows, {**mean, **plain, "emphasis": True}]
+
+
+def paper_sentence(table: str, ours: str, theirs: str) -> str:
+    """Say the paper's count and mean, and what they rest on."""
+    found = paper_differences(table, ours, theirs)
+    wins, ties, losses = found.counts
+    return (
+        f"The paper: {ours} - {theirs} is {found.mean:+.2f} points over {sum(found.counts)} cells, "
+        f"{wins} wins, {ties} tie{'' if ties == 1 else 's'}, {losses} losses, without intervals."
+    )
+
+
+def our_sentences(name: str, groups: Sequence[Group], than: str) -> list[str]:
+    """Say, for each optimizer, what the mean over its settings is and what it tells."""
+    said = []
+    for optimizer, several in by_optimizer(groups).items():
+        result = pool(several)
+        if result is None:
+            continue
+        n = len(several)
+        said.append(
+            f"Under {OPTIMIZERS[optimizer].label}, {name} is {verdict(result)} {than}: "
+            f"{interval_text(result)} over {n} setting{'s' if n > 1 else ''} and {result.n} seeds."
+        )
+    return said
+
+
+def perception_content() -> dict[str, Any]:
+    """Return the differences of ALLoRA and LoRA, ours and the paper's, with sentences."""
+    runs: Recorded = collect(SWEEP)
+    scaled, plain, update = (
+        runs.comparison(name).groups for name in (AT_SCALED_LR, AT_LR, ON_UPDATE)
+    )
+    cells = paper_differences("perception", "ALLoRA", "LoRA").differences
+    etas = len({eta_squared for eta_squared, *_ in cells})
+    return {
+        "panels": [
+            {
+                "title": "Here: MiniLM, 1,024 sentences",
+                "x_label": "ALLoRA - LoRA at η × lr, points",
+                "rows": our_rows(scaled),
+            },
+            {
+                "title": "Here: our form, on the update",
+                "x_label": "ALLoRA on the update - LoRA at η × lr, points",
+                "rows": our_rows(update),
+            },
+            {
+                "title": f"The paper, means over {etas} values of η²",
+                "x_label": "ALLoRA - LoRA at η × lr, points",
+                "rows": paper_rows("perception", "ALLoRA", "LoRA"),
+            },
+        ],
+        "sentences": [
+            paper_sentence("perception", "ALLoRA", "LoRA"),
+            *our_sentences("ALLoRA", scaled, "LoRA at η × lr"),
+            *our_sentences("ALLoRA", plain, "LoRA at lr"),
+            *our_sentences("ALLoRA on the update (ours)", update, "LoRA at η × lr"),
+            f"Of the sweep {SWEEP}, {runs.said}.",
+        ],
+    }
