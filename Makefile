@@ -8,7 +8,9 @@ LIGHT := notebooks/00_start_here.ipynb \
 	notebooks/03_one_scale_ripples_through_depth.ipynb \
 	notebooks/04_dropout_makes_gradients_noisy.ipynb \
 	notebooks/05_meet_the_adapters.ipynb \
-	notebooks/06_norms_escape_from_zero.ipynb
+	notebooks/06_norms_escape_from_zero.ipynb \
+	notebooks/07_allora_against_the_field.ipynb \
+	notebooks/09_what_reproduced.ipynb
 HEAVY :=
 
 .DEFAULT_GOAL := help

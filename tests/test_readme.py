@@ -5,6 +5,7 @@ from pathlib import Path
 
 from allora_lab import METHODS
 from allora_lab.data.text import DATASETS
+from allora_lab.experiments.headlines import headline_table
 from allora_lab.experiments.tables import escape_table
 
 ROOT = Path(__file__).parent.parent
@@ -14,6 +15,11 @@ README = (ROOT / "README.md").read_text()
 def test_its_table_is_made_from_the_records():
     shown = re.search(r"<!-- escape-table -->\n(.*)\n<!-- /escape-table -->", README, re.DOTALL)
     assert shown.group(1) == escape_table()
+
+
+def test_its_headlines_are_made_from_the_records():
+    pattern = r"<!-- headline-table -->\n(.*)\n<!-- /headline-table -->"
+    assert re.search(pattern, README, re.DOTALL).group(1) == headline_table()
 
 
 def test_it_names_every_method_and_data_set():

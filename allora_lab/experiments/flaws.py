@@ -13,6 +13,7 @@ import numpy as np
 from allora_lab.experiments.collected import collect, mean_and_half
 from allora_lab.experiments.records import RunRecord
 from allora_lab.experiments.ripple_records import recorded_ripples
+from allora_lab.experiments.statistics import mean_interval
 
 SWEEP = "flaws"
 
@@ -21,6 +22,12 @@ def noise_to_signal(record: RunRecord, over: str, factor: str) -> list[float]:
     """Return noise / signal of the gradient of A or B, at each evaluation where it has a signal."""
     spreads = [found[over][factor] for found in _noise_rows(record)]
     return [s["noise"] / s["signal"] for s in spreads if s["signal"]]
+
+
+def masks_over_batches(record: RunRecord) -> float:
+    """Return how far masks move B's gradient, over how far batches do, at the last evaluation."""
+    last = _noise_rows(record)[-1]
+    return last["over_masks"]["B"]["noise"] / last["over_batches"]["B"]["noise"]
 
 
 def _noise_rows(record: RunRecord) -> list[dict[str, Any]]:
@@ -127,24 +134,31 @@ def flaws_content() -> dict[str, Any]:
                 "lines": _growth_lines(),
             },
         ],
-        "sentences": [*_sentences(noise, layers), f"Of the sweep {SWEEP}, {collected.said}."],
+        "sentences": [
+            *_sentences(records, noise, layers),
+            f"Of the sweep {SWEEP}, {collected.said}.",
+        ],
     }
 
 
-def _sentences(noise: Sequence[dict[str, Any]], layers: dict[int, list[float]]) -> list[str]:
+def _sentences(
+    records: Sequence[RunRecord], noise: Sequence[dict[str, Any]], layers: dict[int, list[float]]
+) -> list[str]:
     slowest, fastest = (pick(layers, key=lambda depth: layers[depth][-1]) for pick in (min, max))
-    *masks, batches = noise
     growth = _growth_lines()[0]
     said = [
         f"Gradient of B, {line['label']}: noise is {line['mean'][0]:.2f} of the signal at the start "
         f"and {line['mean'][-1]:.2f} at step {line['x'][-1]}."
         for line in noise
     ]
-    against = masks[-1]["mean"][-1] / batches["mean"][-1]
-    said.append(
-        f"At the end the masks of the strongest dropout move B's gradient {against:.2f} times as far "
-        "as the batches do."
-    )
+    for dropout in sorted({record.config["lora_dropout"] for record in records}):
+        runs = [r for r in records if r.config["lora_dropout"] == dropout]
+        mean, half = mean_interval([masks_over_batches(run) for run in runs])
+        said.append(
+            f"At the end the masks of dropout {dropout:g} move B's gradient {mean:.2f} times "
+            f"[{mean - half:.2f}, {mean + half:.2f}] as far as the batches of "
+            f"{records[0].config['batch_size']} do, {len(runs)} seeds."
+        )
     ratio = layers[fastest][-1] / layers[slowest][-1]
     said.append(f"B of layer {fastest} ends {ratio:.1f} times as long as that of layer {slowest}.")
     first, last = (f"{growth['mean'][i]:.2f}" for i in (0, -1))

@@ -61,6 +61,7 @@ def test_equal_settings_written_otherwise_are_one_run():
     )
     assert written == BASE
     assert written.run_id == BASE.run_id
+    assert RunConfig(method="lora", r=4, lora_alpha=4) == RunConfig(method="lora", r=4)
     assert BASE.with_changes(lr=1).run_id == BASE.with_changes(lr=1.0).run_id
 
 

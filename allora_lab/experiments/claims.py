@@ -1,0 +1,110 @@
+"""`docs/fidelity.md`: what of the papers is here, and each of their claims with its verdict.
+
+python -m allora_lab.experiments.claims        # writes it from claims.toml, the records and the head
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+
+from allora_lab.experiments.claim_file import VERDICTS, Claim, Judged, judge, read_claims
+from allora_lab.experiments.claim_numbers import filled_in
+from allora_lab.files import REPOSITORY, written_whole
+
+DOCS = REPOSITORY / "docs"
+PAGE, HEAD = DOCS / "fidelity.md", DOCS / "fidelity_head.md"
+NOTHING = "–"
+RULES_IN_WORDS = """\
+A verdict may not say more than was measured. Where runs are recorded, a claim predicts something of one
+number (that it is above 0, or within 5 % of 1), and its 95 % t-interval over n seeds *supports* the claim,
+*contradicts* it, or *cannot tell*. **holds**: all of it supports the claim, or, without runs, a test proves
+it. **holds only if …**: some does, and the text says when. **does not hold**: some contradicts it and none
+supports it, or a test refutes it. **open**: the runs cannot tell, or are not recorded yet.
+**not testable here**: it needs what a laptop has not. Quotes are of the ICLR submission unless the arXiv
+version is named; the submission's "ALLoRA" has dropout 0.05 and is `allora-dropout` here, its "ALLoRA-0" is
+`allora`. This page is made by `python -m allora_lab.experiments.claims` from `docs/claims.toml`."""
+
+
+def fidelity_markdown() -> str:
+    """Return the page: the head, how verdicts are reached, a table and the details of each section.
+
+    Raises
+    ------
+    ValueError
+        As `read_claims`, or where a verdict contradicts its evidence.
+    """
+    claims = read_claims()
+    parts = [
+        HEAD.read_text().rstrip(),
+        "## What the papers claim, and what came out",
+        RULES_IN_WORDS,
+    ]
+    for paper, of_paper in groupby(claims, key=lambda claim: claim.paper):
+        in_paper = list(of_paper)
+        parts.append(f"{paper}, {_counted(in_paper)}.")
+        for section, of_section in groupby(in_paper, key=lambda claim: claim.section):
+            rows = [(claim, judge(claim)) for claim in of_section]
+            parts += [f"### {paper}: {section}", _table(rows)]
+            parts += [_details(claim, judged) for claim, judged in rows]
+    return "\n\n".join(parts) + "\n"
+
+
+def _counted(claims: Sequence[Claim]) -> str:
+    found = Counter(claim.verdict for claim in claims)
+    counts = [f"{words} {found[key]}" for key, words in VERDICTS.items() if found[key]]
+    return f"{len(claims)} claims: {', '.join(counts)}"
+
+
+def _table(rows: Sequence[tuple[Claim, list[Judged]]]) -> str:
+    lines = [
+        "| verdict | the paper says | where | n | mean (95 % interval) |",
+        "|---|---|---|---|---|",
+    ]
+    for claim, judged in rows:
+        found = [piece.evidence for piece in judged if piece.evidence]
+        seeds = "<br>".join(str(evidence.n) for evidence in found) or NOTHING
+        numbers = "<br>".join(evidence.words() for evidence in found) or NOTHING
+        says = f"[{claim.claim}](#{claim.id})"
+        lines.append(
+            f"| **{VERDICTS[claim.verdict]}** | {says} | {claim.where} | {seeds} | {numbers} |"
+        )
+    return "\n".join(lines)
+
+
+def _details(claim: Claim, judged: Sequence[Judged]) -> str:
+    lines = [f"#### {claim.id}", f"> {claim.quote} ({claim.where})", ""]
+    lines.append(f"**{VERDICTS[claim.verdict]}**: {filled_in(claim.verdict_text)}")
+    lines += [""] + [_measured(piece) for piece in judged] if judged else []
+    lines += ["", _where_to_look(claim)]
+    return "\n".join(lines)
+
+
+def _measured(piece: Judged) -> str:
+    if piece.evidence is None:
+        return f"- {piece.name}: {piece.outcome}"
+    found = piece.evidence
+    return f"- {found.what}: {found.words()}, {found.n} seeds: {piece.outcome}"
+
+
+def _where_to_look(claim: Claim) -> str:
+    parts = [f"`{claim.command}`" if claim.command else "derivation only, no command"]
+    for kind, place in (("function", claim.function), ("test", claim.test)):
+        if place:
+            path, name = place.split("::")
+            parts.append(f"{kind} [`{name}`](../{path})")
+    if claim.notebook:
+        number = claim.notebook.removeprefix("notebooks/")[:2]
+        parts.append(f"[notebook {number}](../{claim.notebook})")
+    return " · ".join(parts)
+
+
+def main() -> None:
+    """Write `docs/fidelity.md`, whole or not at all, and say where it is."""
+    text = fidelity_markdown()
+    with written_whole(PAGE) as partial:
+        partial.write_text(text)
+    print(f"wrote {PAGE.relative_to(REPOSITORY)}, {_counted(read_claims())}")
+
+
+if __name__ == "__main__":
+    main()

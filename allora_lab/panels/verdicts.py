@@ -1,0 +1,122 @@
+"""Panel of notebook 09: the papers' claims with their verdicts, as a table to choose from."""
+
+import html
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+import ipywidgets as widgets
+from IPython.display import HTML
+
+from allora_lab.experiments.claim_file import VERDICTS, Claim, judge, read_claims
+from allora_lab.experiments.claim_numbers import filled_in
+from allora_lab.panels.base import menu
+
+ALL = "all"
+HEADINGS = ("where", "the paper says", "verdict", "what was measured", "how to check")
+CELL = "text-align:left;vertical-align:top;padding:0.3em 0.6em;line-height:1.3"
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """Return the claims of `docs/claims.toml`, read once."""
+    return tuple(read_claims())
+
+
+def chosen(verdict: str = ALL, section: str = ALL) -> list[Claim]:
+    """Return the claims of a verdict and a section, in the file's order; "all" leaves out none.
+
+    Raises
+    ------
+    ValueError
+        For a verdict that does not exist.
+    """
+    if verdict not in (ALL, *VERDICTS):
+        raise ValueError(
+            f"unknown verdict {verdict!r}: choose one of {', '.join((ALL, *VERDICTS))}"
+        )
+    return [
+        claim
+        for claim in claims()
+        if verdict in (ALL, claim.verdict) and section in (ALL, claim.section)
+    ]
+
+
+def counted(found: Sequence[Claim]) -> str:
+    """Return how many claims there are, and how many of each verdict, in words."""
+    count = Counter(claim.verdict for claim in found)
+    parts = [f"{count[key]} {words}" for key, words in VERDICTS.items() if count[key]]
+    noun = "claim" if len(found) == 1 else "claims"
+    return f"{len(found)} {noun}{': ' if parts else ''}{', '.join(parts)}."
+
+
+@cache
+def _row(claim_id: str) -> str:
+    """Return a claim as a row of the table, with its evidence judged and its numbers computed."""
+    claim = next(claim for claim in claims() if claim.id == claim_id)
+    measured = [filled_in(claim.verdict_text)]
+    for piece in judge(claim):
+        found = piece.evidence
+        what = piece.name if found is None else f"{found.what}: {found.words()}, {found.n} seeds"
+        measured.append(f"{what}: {piece.outcome}")
+    cells = (
+        html.escape(claim.where),
+        f"{html.escape(claim.claim)}<br><i>{html.escape(claim.quote)}</i>",
+        f"<b>{html.escape(VERDICTS[claim.verdict])}</b>",
+        "<br>".join(html.escape(text) for text in measured),
+        _how_to_check(claim),
+    )
+    return f"<tr>{''.join(map(_cell, cells))}</tr>"
+
+
+def _cell(text: str, tag: str = "td") -> str:
+    return f'<{tag} style="{CELL}">{text}</{tag}>'
+
+
+def _how_to_check(claim: Claim) -> str:
+    command = claim.command or (f"pytest {claim.test}" if claim.test else "")
+    return f"<code>{html.escape(command)}</code>" if command else "by the derivation alone"
+
+
+def table_of(found: Sequence[Claim]) -> str:
+    """Return claims as an HTML table; all of the papers' and our words are escaped.
+
+    Raises
+    ------
+    ValueError
+        Where a verdict says more, or less, than its evidence (as `judge`).
+    """
+    head = "".join(_cell(heading, "th") for heading in HEADINGS)
+    rows = "".join(_row(claim.id) for claim in found)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def show_claims(verdict: str = ALL, section: str = ALL) -> HTML:
+    """Return the table of a verdict's and section's claims, for pages read without a kernel."""
+    return HTML(table_of(chosen(verdict, section)))
+
+
+class VerdictsPanel(widgets.VBox):
+    """Which verdict and which section; the claims' table, and how many of each verdict there are."""
+
+    def __init__(self) -> None:
+        verdicts = {ALL: ALL, **{words: key for key, words in VERDICTS.items()}}
+        sections = {name: name for name in (ALL, *dict.fromkeys(c.section for c in claims()))}
+        self.controls = {
+            "verdict": menu("verdict", verdicts, "does-not-hold"),
+            "section": menu("section", sections, ALL),
+        }
+        self.table, self.caption = widgets.HTMLMath(), widgets.HTML()
+        super().__init__([widgets.HBox(list(self.controls.values())), self.caption, self.table])
+        for control in self.controls.values():
+            control.observe(self._on_change, names="value")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the claims of the controls' current values."""
+        found = chosen(**{name: control.value for name, control in self.controls.items()})
+        self.caption.value = html.escape(counted(found))
+        self.table.value = table_of(found) if found else ""
+
+    def _on_change(self, _change: object) -> None:
+        self.refresh()

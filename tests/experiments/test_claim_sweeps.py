@@ -1,0 +1,106 @@
+"""What a sweep's records say of a claim: a comparison of the whole sweep or a part, and dropout."""
+
+import math
+
+import pytest
+
+from allora_lab.config import RunConfig
+from allora_lab.experiments import claim_sweeps
+from allora_lab.experiments.claim_sweeps import DROPOUT_EVIDENCE, pooled_evidence
+from allora_lab.experiments.records import RunRecord, record_path, write_record
+
+SWEEP = """
+name = "toy"
+[base]
+steps = 4
+[[block]]
+vary = { method = ["lora", "allora"], seed = [0, 1, 2] }
+[[compare]]
+name = "ALLoRA - LoRA"
+ours = { method = "allora" }
+theirs = { method = "lora" }
+match = ["lr"]
+"""
+
+
+def a_record(config, accuracy, trace=None):
+    return RunRecord(
+        run_id=config.run_id,
+        config=config.to_json(),
+        metrics={"eval_accuracy": accuracy, "eval_loss": 0.5},
+        trace=trace or {},
+        trainable_parameters=1,
+        train_seconds=1.0,
+        peak_memory_bytes=1,
+        model_revision="m",
+        dataset_revision="d",
+        code_commit=None,
+        code_dirty=None,
+        packages={},
+        device="cpu: x",
+        finished_at="",
+    )
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALLORA_LAB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(claim_sweeps, "REPOSITORY", tmp_path)
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "toy.toml").write_text(SWEEP)
+
+
+def test_a_comparison_counts_once_every_planned_seed_is_recorded(toy):
+    for seed, (ours, theirs) in enumerate([(0.51, 0.50), (0.62, 0.60), (0.73, 0.70)]):
+        assert pooled_evidence("toy", "ALLoRA - LoRA", {}) is None
+        for method, accuracy in (("allora", ours), ("lora", theirs)):
+            config = RunConfig(method=method, steps=4, seed=seed)
+            write_record(record_path("toy", config), a_record(config, accuracy))
+    found = pooled_evidence("toy", "ALLoRA - LoRA", {})
+    assert found.n == 3
+    assert math.isclose(found.mean, 2)
+    assert math.isclose(found.high, 2 + 4.302653 / math.sqrt(3), rel_tol=1e-6)
+
+
+def test_where_keeps_the_settings_asked_for(toy, tmp_path):
+    path = tmp_path / "sweeps" / "toy.toml"
+    path.write_text(SWEEP.replace("vary = { method", "vary = { r = [4, 8], method"))
+    for r, gain in ((4, 0.01), (8, 0.03)):
+        assert pooled_evidence("toy", "ALLoRA - LoRA", {"r": r}) is None
+        for seed in range(3):
+            for method in ("lora", "allora"):
+                config = RunConfig(method=method, steps=4, seed=seed, r=r)
+                accuracy = 0.5 + 0.1 * seed + gain * (method == "allora")
+                write_record(record_path("toy", config), a_record(config, accuracy))
+        assert math.isclose(pooled_evidence("toy", "ALLoRA - LoRA", {"r": r}).mean, 100 * gain)
+    assert math.isclose(pooled_evidence("toy", "ALLoRA - LoRA", {}).mean, 2)
+    with pytest.raises(ValueError, match="no group of 'ALLoRA - LoRA'"):
+        pooled_evidence("toy", "ALLoRA - LoRA", {"r": 16})
+    with pytest.raises(ValueError, match="unknown setting of a run of toy 'rank'"):
+        pooled_evidence("toy", "ALLoRA - LoRA", {"rank": 4})
+
+
+def test_a_sweep_or_comparison_that_is_not_there_is_named(toy):
+    with pytest.raises(ValueError, match="there is no sweep 'tot'"):
+        pooled_evidence("tot", "ALLoRA - LoRA", {})
+    with pytest.raises(ValueError, match=r"unknown comparison of sweeps/toy\.toml 'ALLoRA - DoRA'"):
+        pooled_evidence("toy", "ALLoRA - DoRA", {})
+
+
+def test_dropout_is_compared_at_an_epoch_and_by_the_best_epoch(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALLORA_LAB_RESULTS", str(tmp_path))
+    for config in claim_sweeps._sweep("dropout-epochs").configs:
+        best = {0.0: 6, 0.4: 10}.get(config.lora_dropout, 8)
+        curve = [0.95] + [0.9 - 0.01 * abs(epoch - best) for epoch in range(1, 11)]
+        curve[10] += 0.001 * config.seed * (config.lora_dropout == 0.4)
+        seen = {"step": [128 * epoch for epoch in range(11)], "accuracy": curve, "loss": curve}
+        record = a_record(config, curve[-1], {"evaluations": seen})
+        write_record(record_path("dropout-epochs", config), record)
+    short, long = (DROPOUT_EVIDENCE[f"dropout-0.4-epoch-{epoch}"]() for epoch in (3, 10))
+    assert math.isclose(short.mean, -4)
+    assert math.isclose(long.mean, 4 + 0.1 * 2)
+    assert long.low < long.mean < long.high
+    assert DROPOUT_EVIDENCE["dropout-0.4-best-epoch"]().mean == 4
+    late = DROPOUT_EVIDENCE["dropout-0-from-6-to-10"]()
+    assert math.isclose(late.mean, -4)
+    assert late.n == 5
