@@ -23,6 +23,7 @@ from typing import Any
 
 from allora_lab.checks import require_kind, require_known
 from allora_lab.experiments.claim_evidence import EVIDENCE
+from allora_lab.experiments.claim_flaws import FLAWS_EVIDENCE
 from allora_lab.experiments.claim_rules import (
     CANNOT_TELL,
     CONTRADICTS,
@@ -31,7 +32,6 @@ from allora_lab.experiments.claim_rules import (
     SUPPORTS,
     Evidence,
 )
-from allora_lab.experiments.claim_flaws import FLAWS_EVIDENCE
 from allora_lab.experiments.claim_sweeps import DROPOUT_EVIDENCE, pooled_evidence
 from allora_lab.experiments.sweep import read_toml
 from allora_lab.files import REPOSITORY

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import ipywidgets as widgets
+import matplotlib as mpl
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 from PIL import Image as Pixels
@@ -26,7 +27,7 @@ from allora_lab.plots.forest import forest_figure
 PAPER = "The paper"  # so begin the titles of its panels, and the sentences on its numbers
 PER_ROW = 2  # panels side by side: more are too small to read in a notebook
 DPI = 80
-COLOURS = 128  # of a stored picture, which then takes a third of the bytes
+COLOURS = 256  # of a stored picture, which then takes less than half of the bytes
 TEXT_WIDTH = 100
 
 
@@ -89,7 +90,8 @@ def picture_of(name: str, *, with_paper: bool = True) -> bytes:
     papers = [panel for panel in content["panels"] if is_of_paper(panel)]
     panels = [*ours[:1], *papers, *ours[1:]] if with_paper else ours
     rows = [panels[i : i + PER_ROW] for i in range(0, len(panels), PER_ROW)]
-    return stacked([EXPERIMENTS[name].draw({**content, "panels": row}) for row in rows])
+    with mpl.rc_context({"figure.dpi": DPI}):  # texts are then measured for the size they get
+        return stacked([EXPERIMENTS[name].draw({**content, "panels": row}) for row in rows])
 
 
 def stacked(figures: Sequence[Figure]) -> bytes:
@@ -101,7 +103,9 @@ def stacked(figures: Sequence[Figure]) -> bytes:
         whole.paste(page, (0, top))
         top += page.height
     stream = io.BytesIO()
-    whole.quantize(COLOURS, dither=Pixels.Dither.NONE).save(stream, "PNG")
+    # this method keeps the rare colours, such as a single dot's
+    few = whole.quantize(COLOURS, Pixels.Quantize.MAXCOVERAGE, dither=Pixels.Dither.NONE)
+    few.save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -156,7 +160,7 @@ class ResultsPanel(Panel):
 
     def png(self) -> bytes:
         """Return the picture as a PNG; empty where nothing is recorded."""
-        return self.picture.value
+        return bytes(self.picture.value)  # the widget keeps a memoryview
 
     def _show(self, experiment: str, paper: bool) -> tuple[bytes, str]:
         try:

@@ -13,8 +13,16 @@ from allora_lab.experiments.claim_numbers import filled_in
 from allora_lab.panels.base import menu
 
 ALL = "all"
-HEADINGS = ("where", "the paper says", "verdict", "what was measured", "how to check")
-CELL = "text-align:left;vertical-align:top;padding:0.3em 0.6em;line-height:1.3"
+COLUMNS = {  # with their widths
+    "where": "9%",
+    "the paper says": "30%",
+    "verdict": "9%",
+    "what was measured": "34%",
+    "how to check": "18%",
+}
+TABLE = "table-layout:fixed;width:100%"
+CELL = "text-align:left;vertical-align:top;padding:0.3em 0.5em;line-height:1.3;white-space:normal"
+CODE = "overflow-wrap:anywhere;white-space:normal"
 
 
 @cache
@@ -54,11 +62,7 @@ def counted(found: Sequence[Claim]) -> str:
 def _row(claim_id: str) -> str:
     """Return a claim as a row of the table, with its evidence judged and its numbers computed."""
     claim = next(claim for claim in claims() if claim.id == claim_id)
-    measured = [filled_in(claim.verdict_text)]
-    for piece in judge(claim):
-        found = piece.evidence
-        what = piece.name if found is None else f"{found.what}: {found.words()}, {found.n} seeds"
-        measured.append(f"{what}: {piece.outcome}")
+    measured = [filled_in(claim.verdict_text), *_evidence_of(claim)]
     cells = (
         html.escape(claim.where),
         f"{html.escape(claim.claim)}<br><i>{html.escape(claim.quote)}</i>",
@@ -69,26 +73,43 @@ def _row(claim_id: str) -> str:
     return f"<tr>{''.join(map(_cell, cells))}</tr>"
 
 
-def _cell(text: str, tag: str = "td") -> str:
-    return f'<{tag} style="{CELL}">{text}</{tag}>'
+def _evidence_of(claim: Claim) -> list[str]:
+    """Return each piece of evidence in words, or the sentence that the verdict does not fit it."""
+    try:
+        judged = judge(claim)
+    except ValueError as unfit:  # new records can overtake a verdict
+        return [str(unfit)]
+    said = []
+    for piece in judged:
+        found = piece.evidence
+        what = piece.name if found is None else f"{found.what}: {found.words()}, {found.n} seeds"
+        said.append(f"{what}: {piece.outcome}")
+    return said
+
+
+def _cell(text: str) -> str:
+    return f'<td style="{CELL}">{text}</td>'
 
 
 def _how_to_check(claim: Claim) -> str:
     command = claim.command or (f"pytest {claim.test}" if claim.test else "")
-    return f"<code>{html.escape(command)}</code>" if command else "by the derivation alone"
+    return (
+        f'<code style="{CODE}">{html.escape(command)}</code>'
+        if command
+        else "by the derivation alone"
+    )
 
 
 def table_of(found: Sequence[Claim]) -> str:
     """Return claims as an HTML table; all of the papers' and our words are escaped.
 
-    Raises
-    ------
-    ValueError
-        Where a verdict says more, or less, than its evidence (as `judge`).
+    A verdict that its evidence does not bear, or no longer, has a sentence that says so.
     """
-    head = "".join(_cell(heading, "th") for heading in HEADINGS)
+    head = "".join(
+        f'<th style="{CELL};width:{width}">{name}</th>' for name, width in COLUMNS.items()
+    )
     rows = "".join(_row(claim.id) for claim in found)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<table style='{TABLE}'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def show_claims(verdict: str = ALL, section: str = ALL) -> HTML:

@@ -34,7 +34,9 @@ BASE = RunConfig(method="allora")
 
 
 def test_every_setting_is_part_of_what_identifies_a_run():
-    assert OTHER.keys() | {"lora_alpha", "gradient_draws"} == {field.name for field in fields(RunConfig)}
+    assert OTHER.keys() | {"lora_alpha", "gradient_draws"} == {
+        field.name for field in fields(RunConfig)
+    }
     ids = {BASE.with_changes(**{name: value}).run_id for name, value in OTHER.items()}
     lora = RunConfig(method="lora")
     ids |= {BASE.run_id, lora.run_id, lora.with_changes(lora_alpha=3.0).run_id}
