@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     action: Callable[[argparse.Namespace], None] = getattr(module, options.action)
     try:
         action(options)
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, ModuleNotFoundError) as error:
         print(f"allora-lab: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -58,7 +58,7 @@ def comparison_sentences(name: str) -> list[str]:
         said.append(
             f"{comparison.name}: {interval_text(pooled)} over {len(result.finished)} settings and "
             f"{pooled.n} seeds; ahead in {wins}, equal in {ties}, behind in {losses}: "
-            f"{verdict(pooled)} it."
+            f"the first is {verdict(pooled)} the second."
         )
     return [*said, f"Of the sweep {name}, {collected.said}."]
 

@@ -73,7 +73,7 @@ def paper_sentence(table: str, ours: str, theirs: str) -> str:
     wins, ties, losses = found.counts
     return (
         f"The paper: {ours} - {theirs} is {found.mean:+.2f} points over {sum(found.counts)} cells, "
-        f"{wins} wins, {ties} tie{'' if ties == 1 else 's'}, {losses} losses, without intervals."
+        f"ahead in {wins}, equal in {ties}, behind in {losses}, without intervals."
     )
 
 
