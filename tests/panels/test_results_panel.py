@@ -5,6 +5,7 @@ import io
 import time
 from statistics import median
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -29,14 +30,22 @@ def size_of(png):
     return Image.open(io.BytesIO(png)).size
 
 
+def pixels_of(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
 @pytest.fixture
-def nothing_recorded(tmp_path, monkeypatch):
-    monkeypatch.setenv("ALLORA_LAB_RESULTS", str(tmp_path))
+def nothing_read():
     content_of.cache_clear()
     picture_of.cache_clear()
     yield
     content_of.cache_clear()
     picture_of.cache_clear()
+
+
+@pytest.fixture
+def nothing_recorded(tmp_path, monkeypatch, nothing_read):
+    monkeypatch.setenv("ALLORA_LAB_RESULTS", str(tmp_path))
 
 
 def test_the_panel_has_every_figure_that_is_made_of_a_sweeps_records():
@@ -79,8 +88,20 @@ def test_where_the_paper_has_no_numbers_there_is_nothing_to_switch_off():
     panel.controls["experiment"].value = "learning-rate"
     assert panel.controls["paper"].disabled
     before = panel.png(), panel.caption.value
+    drawn = picture_of.cache_info().misses
     panel.controls["paper"].value = False
     assert (panel.png(), panel.caption.value) == before
+    assert picture_of.cache_info().misses == drawn
+
+
+@pytest.mark.usefixtures("nothing_read")
+def test_sentences_are_text_and_no_markup(monkeypatch):
+    real = EXPERIMENTS["perception"]
+    changed = dataclasses.replace(
+        real, content=lambda: {**real.content(), "sentences": ["a < b & <i>c</i>"]}
+    )
+    monkeypatch.setitem(EXPERIMENTS, "perception", changed)
+    assert "<li>a &lt; b &amp; &lt;i&gt;c&lt;/i&gt;</li>" in ResultsPanel().caption.value
 
 
 def test_the_papers_panel_stands_beside_our_first(monkeypatch):
@@ -102,9 +123,11 @@ def test_the_papers_panel_stands_beside_our_first(monkeypatch):
 def test_a_row_below_another_keeps_its_pixels_and_widens_nothing():
     rows = [{"panels": learning_rate_content()["panels"][i : i + 1]} for i in (0, 2)]
     figures = [EXPERIMENTS["learning-rate"].draw(row) for row in rows]
-    apart = [size_of(results.stacked([figure])) for figure in figures]
-    together = size_of(results.stacked(figures))
-    assert together == (max(w for w, _ in apart), sum(h for _, h in apart))
+    apart = [pixels_of(results.stacked([figure])) for figure in figures]
+    together = pixels_of(results.stacked(figures))
+    assert together.shape[:2] == (sum(map(len, apart)), max(row.shape[1] for row in apart))
+    lower = together[len(apart[0]) :, : apart[1].shape[1]]
+    assert np.abs(lower - apart[1]).max() < 32  # each with a palette of its own
 
 
 @pytest.mark.usefixtures("nothing_recorded")
