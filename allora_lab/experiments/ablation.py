@@ -3,7 +3,7 @@
 from typing import Any
 
 from allora_lab.experiments.accuracy_curves import comparison_sentences
-from allora_lab.experiments.collected import collect, difference_row, pool, setting_label
+from allora_lab.experiments.collected import collect, difference_row, setting_label
 from allora_lab.experiments.paper_numbers import paper_differences
 from allora_lab.experiments.perception import PAPER_DATASETS, paper_sentence
 
@@ -20,9 +20,11 @@ def _our_rows() -> list[dict[str, Any]]:
     collected, rows = collect("ablation"), []
     for name in RIVALS:
         result = collected.comparison(name)
-        rows += [difference_row(setting_label(g.ours), g.result, group=name) for g in result.groups]
-        mean = pool(result.groups)
-        rows.append(difference_row("mean", mean, group=name, emphasis=True))
+        rows += [
+            difference_row(setting_label(g.ours), g.result, group=name) for g in result.finished
+        ]
+        if result.pooled:
+            rows.append(difference_row("mean", result.pooled, group=name, emphasis=True))
     return rows
 
 
@@ -65,7 +67,7 @@ def components_content() -> dict[str, Any]:
     collected = collect("components")
     rows = []
     for comparison in collected.sweep.comparisons:
-        for group in collected.comparison(comparison.name).groups:
+        for group in collected.comparison(comparison.name).finished:
             rows.append(difference_row(comparison.name, group.result))
     return {
         "panels": [

@@ -7,11 +7,12 @@ from allora_lab.config import RunConfig, config_from
 from allora_lab.experiments.collected import (
     accuracies,
     collect,
+    counted,
     interval_text,
     mean_and_half,
-    pool,
     verdict,
 )
+from allora_lab.experiments.comparison_config import by_setting
 from allora_lab.experiments.paper_numbers import RankRow, read_paper_table
 from allora_lab.experiments.records import RunRecord
 from allora_lab.methods import METHODS
@@ -51,13 +52,13 @@ def comparison_sentences(name: str) -> list[str]:
     collected, said = collect(name), []
     for comparison in collected.sweep.comparisons:
         result = collected.comparison(comparison.name)
-        pooled = pool(result.groups)
+        pooled = result.pooled
         if pooled is None:
             continue
         wins, ties, losses = result.counts
         said.append(
-            f"{comparison.name}: {interval_text(pooled)} over {len(result.finished)} settings and "
-            f"{pooled.n} seeds; ahead in {wins}, equal in {ties}, behind in {losses}: "
+            f"{comparison.name}: {interval_text(pooled)} over "
+            f"{counted(len(result.finished), 'setting')} and {pooled.n} seeds; ahead in {wins}, equal in {ties}, behind in {losses}: "
             f"the first is {verdict(pooled)} the second."
         )
     return [*said, f"Of the sweep {name}, {collected.said}."]
@@ -79,8 +80,11 @@ def _paper_rank_lines() -> list[dict[str, Any]]:
     ]
 
 
-def _seeds(records: Sequence[RunRecord]) -> int:
-    return len({record.config["seed"] for record in records})
+def _seeds(records: Sequence[RunRecord]) -> str:
+    """Return over how many seeds the means are, in words where it differs."""
+    settings = by_setting(config_from(record.config) for record in records)
+    fewest, most = (f(map(len, settings.values())) for f in (min, max))
+    return f"{most}" if fewest == most else f"{fewest} to {most}"
 
 
 def ranks_content() -> dict[str, Any]:

@@ -1,40 +1,22 @@
 """What the sweeps' records say of claims: a comparison pooled, and dropout over ten epochs."""
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from allora_lab.checks import require_known
-from allora_lab.config import RunConfig
+from allora_lab.experiments import dropout_epochs
 from allora_lab.experiments.claim_rules import Evidence, evidence_of
-from allora_lab.experiments.comparison import SETTINGS, ComparisonResult, compare
-from allora_lab.experiments.records import RunRecord, find_record, read_record
-from allora_lab.experiments.sweep import Sweep, read_sweep
-from allora_lab.files import REPOSITORY
-
-EPOCH = 128  # steps an epoch of sweeps/dropout-epochs.toml
+from allora_lab.experiments.collected import Recorded, collect
+from allora_lab.experiments.comparison_config import SETTINGS
 
 
-def _sweep(name: str) -> Sweep:
-    """Return the sweep of `sweeps/<name>.toml`."""
-    path = REPOSITORY / "sweeps" / f"{name}.toml"
-    if not path.exists():
-        raise ValueError(f"there is no sweep {name!r}: add sweeps/{path.name}, or name another")
-    return _read_sweep(path, path.stat().st_mtime_ns)
-
-
-@cache
-def _read_sweep(path: Path, _changed_at: int) -> Sweep:
-    return read_sweep(path)
-
-
-_read = cache(read_record)  # by its path, for a record is never edited
-
-
-def _recorded(sweep: Sweep, configs: list[RunConfig]) -> list[RunRecord]:
-    paths = [find_record(sweep.name, config) for config in configs]
-    return [_read(path) for path in paths if path is not None]
+def _collected(name: str) -> Recorded | None:
+    """Return a sweep with its records, or None while it has none."""
+    try:
+        return collect(name)
+    except FileNotFoundError:
+        return None
 
 
 def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence | None:
@@ -45,39 +27,35 @@ def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence
     runs that happened to end first.  Raises ValueError for a sweep, comparison or setting that does
     not exist, or that leaves no group.
     """
-    plan = _sweep(sweep)
-    declared = {comparison.name: comparison for comparison in plan.comparisons}
-    require_known(f"comparison of sweeps/{sweep}.toml", name, declared)
+    collected = _collected(sweep)
+    if collected is None:
+        return None
     for key in where:
         require_known(f"setting of a run of {sweep}", key, SETTINGS)
-    result = compare(declared[name], plan.configs, _recorded(plan, list(plan.configs)))
-    groups = tuple(
-        g for g in result.groups if all(getattr(g.ours, k) == v for k, v in where.items())
+    result = collected.comparison(name).only(
+        lambda group: all(getattr(group.ours, k) == v for k, v in where.items())
     )
-    if not groups:
+    if not result.groups:
         raise ValueError(f"no group of {name!r} in sweeps/{sweep}.toml has {dict(where)}")
-    found = ComparisonResult(declared[name], groups).pooled
-    if found is None or any(len(group.seeds) < group.planned for group in groups):
+    found = result.pooled
+    if found is None or any(len(group.seeds) < group.planned for group in result.groups):
         return None
     kept = "".join(f", {key} {value}" for key, value in where.items())
-    settings = f", mean of {len(groups)} settings" if len(groups) > 1 else ""
+    settings = f", mean of {len(result.groups)} settings" if len(result.groups) > 1 else ""
     what = f"{sweep}: {name}{kept}, points of accuracy{settings}"
     return Evidence(what, found.n, found.mean_difference, found.low, found.high)
 
 
 def _by_epoch(dropout: float) -> dict[int, list[float]] | None:
     """Return, by seed, the accuracy in percent after each epoch; None while a seed is missing."""
-    plan = _sweep("dropout-epochs")
-    configs = [config for config in plan.configs if config.lora_dropout == dropout]
-    records = _recorded(plan, configs)
-    if not configs or len(records) < len(configs):
+    collected = _collected(dropout_epochs.SWEEP)
+    if collected is None:
         return None
-    found = {}
-    for record in records:
-        seen = record.trace["evaluations"]
-        at = dict(zip(seen["step"], seen["accuracy"], strict=True))
-        found[record.config["seed"]] = [100 * at[step] for step in sorted(at) if step % EPOCH == 0]
-    return found
+    planned = sum(config.lora_dropout == dropout for config in collected.sweep.configs)
+    records = collected.where(lora_dropout=dropout)
+    if not planned or len(records) < planned:
+        return None
+    return {r.config["seed"]: dropout_epochs.accuracy_by_epoch(r) for r in records}
 
 
 def _difference(

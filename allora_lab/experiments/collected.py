@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from allora_lab.config import RunConfig
-from allora_lab.experiments.comparison import ComparisonResult, Group, compare
+from allora_lab.experiments.comparison import ComparisonResult, compare
 from allora_lab.experiments.records import RunRecord, recorded
-from allora_lab.experiments.statistics import PairedResult, mean_interval, pooled
+from allora_lab.experiments.statistics import PairedResult, mean_interval
 from allora_lab.experiments.sweep import Sweep, read_sweep
 from allora_lab.files import REPOSITORY
-from allora_lab.methods import METHODS
 from allora_lab.training.optimizers import OPTIMIZERS
 
 DATASET_LABELS = {"rotten_tomatoes": "Rotten Tomatoes", "emotion": "Emotion", "yelp": "Yelp"}
@@ -54,22 +53,21 @@ def collect(name: str) -> Recorded:
 
     Raises
     ------
+    ValueError
+        If there is no such file.
     FileNotFoundError
         If no run of it is recorded.
     """
-    sweep = read_sweep(REPOSITORY / "sweeps" / f"{name}.toml")
+    path = REPOSITORY / "sweeps" / f"{name}.toml"
+    if not path.exists():
+        raise ValueError(f"there is no sweep {name!r}: add sweeps/{path.name}, or name another")
+    sweep = read_sweep(path)
     records = recorded(sweep.name, sweep.configs)
     if not records:
         raise FileNotFoundError(
             f"no run of {name} is recorded: allora-lab sweep sweeps/{name}.toml makes the records"
         )
     return Recorded(sweep, tuple(records))
-
-
-def method_label(config: RunConfig) -> str:
-    """Return the name of a run's method for people, with η² where it reads one."""
-    label = METHODS[config.method].label
-    return label if config.eta_squared is None else f"{label}, η² = {config.eta_squared:g}"
 
 
 def setting_label(config: RunConfig) -> str:
@@ -92,27 +90,23 @@ def mean_and_half(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def difference_row(
-    label: str, result: PairedResult | None, *, group: str = "", emphasis: bool = False
+    label: str, result: PairedResult, *, group: str = "", emphasis: bool = False
 ) -> dict[str, Any]:
     """Return one row of a figure of differences (see `plots.forest`)."""
-    has_width = result is not None and result.effect_size is not None
+    has_width = result.effect_size is not None
     return {
         "label": label,
         "group": group,
-        "mean": None if result is None else result.mean_difference,
-        "low": result.low if result and has_width else None,
-        "high": result.high if result and has_width else None,
+        "mean": result.mean_difference,
+        "low": result.low if has_width else None,
+        "high": result.high if has_width else None,
         "emphasis": emphasis,
     }
 
 
-def pool(groups: Sequence[Group]) -> PairedResult | None:
-    """Return the mean over several settings with its interval over the seeds all have, or None."""
-    finished = [group for group in groups if group.result is not None]
-    shared = set.intersection(*(set(group.seeds) for group in finished)) if finished else set()
-    if len(shared) < 2:
-        return None
-    return pooled([(group.our_accuracy, group.their_accuracy) for group in finished])
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, in the singular where it is one."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def verdict(result: PairedResult) -> str:

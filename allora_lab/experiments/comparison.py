@@ -66,6 +66,10 @@ class ComparisonResult:
         """Return the groups that two seeds or more are recorded of."""
         return [group for group in self.groups if group.result is not None]
 
+    def only(self, keep: Callable[[Group], bool]) -> "ComparisonResult":
+        """Return the comparison with a part of its groups."""
+        return ComparisonResult(self.comparison, tuple(g for g in self.groups if keep(g)))
+
     @cached_property
     def pooled(self) -> PairedResult | None:
         """Return the mean over the finished groups, by the seeds all of them have; None if < 2."""

@@ -64,13 +64,14 @@ def at_epoch(records: Sequence[RunRecord], epoch: int) -> dict[int, float]:
     return {r.config["seed"]: accuracy_by_epoch(r)[epoch] for r in records}
 
 
-def _at(runs: dict[float, list[RunRecord]], epoch: int) -> str:
+def _at(runs: dict[float, list[RunRecord]], epoch: int) -> list[str]:
     most, none = max(runs), min(runs)
-    result = paired(at_epoch(runs[most], epoch), at_epoch(runs[none], epoch))
-    return (
-        f"After epoch {epoch}, dropout {most:g} is {verdict(result)} dropout {none:g}: "
-        f"{interval_text(result)}, {result.n} seeds."
-    )
+    ours, theirs = at_epoch(runs[most], epoch), at_epoch(runs[none], epoch)
+    if most == none or len(ours.keys() & theirs.keys()) < 2:
+        return []
+    result = paired(ours, theirs)
+    said = f"After epoch {epoch}, dropout {most:g} is {verdict(result)} dropout {none:g}"
+    return [f"{said}: {interval_text(result)}, {result.n} seeds."]
 
 
 def best_epochs_sentence(runs: dict[float, list[RunRecord]]) -> str:
@@ -123,7 +124,7 @@ def dropout_epochs_content() -> dict[str, Any]:
         ],
         "sentences": [
             _paper_sentence(paper),
-            *(_at(runs, epoch) for epoch in (1, SHORT, LONG)),
+            *(sentence for epoch in (1, SHORT, LONG) for sentence in _at(runs, epoch)),
             best_epochs_sentence(runs),
             f"Of the sweep {SWEEP}, {collected.said}.",
         ],

@@ -1,12 +1,12 @@
 """The table of results that README shows: the paper's differences, and ours with intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from allora_lab.experiments import dropout_epochs
 from allora_lab.experiments.ablation import PAPER_METHOD, RIVALS
-from allora_lab.experiments.collected import collect, pool
-from allora_lab.experiments.comparison import Group
+from allora_lab.experiments.collected import collect
+from allora_lab.experiments.comparison import ComparisonResult
 from allora_lab.experiments.paper_numbers import DropoutRow, paper_differences, read_paper_table
 from allora_lab.experiments.perception import AT_LR, AT_SCALED_LR, ON_UPDATE, by_optimizer
 from allora_lab.experiments.statistics import Estimate, PairedResult, paired
@@ -40,13 +40,8 @@ class Headline:
         return [self.what, self.paper, shown, size, f"{wins}, {ties}, {losses}"]
 
 
-def _headline(what: str, paper: str, groups: Sequence[Group]) -> list[Headline]:
-    result = pool(groups)
-    if result is None:
-        return []
-    means = [group.result.mean_difference for group in groups if group.result]
-    counts = (sum(m > 0 for m in means), sum(m == 0 for m in means), sum(m < 0 for m in means))
-    return [Headline(what, paper, result, counts)]
+def _headline(what: str, paper: str, result: ComparisonResult) -> list[Headline]:
+    return [Headline(what, paper, result.pooled, result.counts)] if result.pooled else []
 
 
 def _paper(table: str, ours: str, theirs: str) -> str:
@@ -63,8 +58,8 @@ def _perception() -> list[Headline]:
         ON_UPDATE: ("ALLoRA on the update (ours) - LoRA at η × lr", ""),
     }
     for name, (what, paper) in named.items():
-        for optimizer, groups in by_optimizer(collected.comparison(name).groups).items():
-            rows += _headline(f"{what}, {OPTIMIZERS[optimizer].label}", paper, groups)
+        for optimizer, part in by_optimizer(collected.comparison(name)).items():
+            rows += _headline(f"{what}, {OPTIMIZERS[optimizer].label}", paper, part)
     return rows
 
 
@@ -73,7 +68,7 @@ def _ablation() -> list[Headline]:
     for name, rival in RIVALS.items():
         paper = f"{_paper('ablation', PAPER_METHOD, rival)}, with dropout"
         what = f"{name}, AdamW".replace(" x eta", " × η")
-        rows += _headline(what, paper, collected.comparison(name).groups)
+        rows += _headline(what, paper, collected.comparison(name))
     return rows
 
 
@@ -82,7 +77,7 @@ def _ranks() -> list[Headline]:
     for ours, theirs in (("ALLoRA", "LoRA"), ("ALLoRA", "DoRA"), ("DoRA", "LoRA")):
         name = f"{ours} - {theirs}"
         paper = _paper("rank", ours, theirs)
-        rows += _headline(f"{name}, five ranks, AdamW", paper, collected.comparison(name).groups)
+        rows += _headline(f"{name}, five ranks, AdamW", paper, collected.comparison(name))
     return rows
 
 

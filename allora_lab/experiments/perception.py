@@ -1,19 +1,18 @@
 """ALLoRA against LoRA at η × lr: the paper's Figure 3 and Table 3, and ours beside it."""
 
-from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
 from allora_lab.experiments.collected import (
     Recorded,
     collect,
+    counted,
     difference_row,
     interval_text,
-    pool,
     setting_label,
     verdict,
 )
-from allora_lab.experiments.comparison import Group
+from allora_lab.experiments.comparison import ComparisonResult
 from allora_lab.experiments.paper_numbers import paper_differences
 from allora_lab.training.optimizers import OPTIMIZERS
 
@@ -29,25 +28,27 @@ PAPER_DATASETS = {
 }
 
 
-def by_optimizer(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    """Return the groups with a result under each optimizer, in the order of OPTIMIZERS."""
-    found = {key: [g for g in groups if g.ours.optimizer == key and g.result] for key in OPTIMIZERS}
-    return {key: several for key, several in found.items() if several}
+def by_optimizer(result: ComparisonResult) -> dict[str, ComparisonResult]:
+    """Return what a comparison shows under each optimizer, in the order of OPTIMIZERS."""
+    parts = {
+        key: result.only(lambda g, key=key: g.ours.optimizer == key and g.result is not None)
+        for key in OPTIMIZERS
+    }
+    return {key: part for key, part in parts.items() if part.groups}
 
 
-def our_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def our_rows(result: ComparisonResult) -> list[dict[str, Any]]:
     """Return one row a setting, and under each optimizer the mean over its settings."""
     rows = []
-    for optimizer, several in by_optimizer(groups).items():
+    for optimizer, part in by_optimizer(result).items():
         label = OPTIMIZERS[optimizer].label
-        ordered = sorted(several, key=lambda g: (g.ours.dataset, g.ours.eta_squared or 0.0))
+        ordered = sorted(part.groups, key=lambda g: (g.ours.dataset, g.ours.eta_squared or 0.0))
         for group in ordered:
             name = setting_label(group.ours).replace(f", {label}", "")
             rows.append(difference_row(name, group.result, group=label))
-        if len(several) > 1:
-            rows.append(
-                difference_row(f"mean of {len(several)}", pool(several), group=label, emphasis=True)
-            )
+        if len(ordered) > 1 and part.pooled:
+            name = f"mean of {len(ordered)}"
+            rows.append(difference_row(name, part.pooled, group=label, emphasis=True))
     return rows
 
 
@@ -77,27 +78,21 @@ def paper_sentence(table: str, ours: str, theirs: str) -> str:
     )
 
 
-def our_sentences(name: str, groups: Sequence[Group], than: str) -> list[str]:
+def our_sentences(name: str, result: ComparisonResult, than: str) -> list[str]:
     """Say, for each optimizer, what the mean over its settings is and what it tells."""
-    said = []
-    for optimizer, several in by_optimizer(groups).items():
-        result = pool(several)
-        if result is None:
-            continue
-        n = len(several)
-        said.append(
-            f"Under {OPTIMIZERS[optimizer].label}, {name} is {verdict(result)} {than}: "
-            f"{interval_text(result)} over {n} setting{'s' if n > 1 else ''} and {result.n} seeds."
-        )
-    return said
+    return [
+        f"Under {OPTIMIZERS[optimizer].label}, {name} is {verdict(part.pooled)} {than}: "
+        f"{interval_text(part.pooled)} over {counted(len(part.groups), 'setting')} and "
+        f"{part.pooled.n} seeds."
+        for optimizer, part in by_optimizer(result).items()
+        if part.pooled
+    ]
 
 
 def perception_content() -> dict[str, Any]:
     """Return the differences of ALLoRA and LoRA, ours and the paper's, with sentences."""
     runs: Recorded = collect(SWEEP)
-    scaled, plain, update = (
-        runs.comparison(name).groups for name in (AT_SCALED_LR, AT_LR, ON_UPDATE)
-    )
+    scaled, plain, update = (runs.comparison(name) for name in (AT_SCALED_LR, AT_LR, ON_UPDATE))
     cells = paper_differences("perception", "ALLoRA", "LoRA").differences
     etas = len({eta_squared for eta_squared, *_ in cells})
     return {

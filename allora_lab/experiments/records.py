@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,12 @@ def find_record(folder: str, config: RunConfig) -> Path | None:
 def recorded(folder: str, configs: Iterable[RunConfig]) -> list[RunRecord]:
     """Return the records there are of some runs, in their order; ValueError as `read_record`."""
     paths = (find_record(folder, config) for config in configs)
-    return [read_record(path) for path in paths if path is not None]
+    return [_read_once(path, path.stat().st_mtime_ns) for path in paths if path is not None]
+
+
+@cache
+def _read_once(path: Path, _changed_at: int) -> RunRecord:
+    return read_record(path)
 
 
 def write_record(path: Path, record: RunRecord | FailedRun) -> None:

@@ -1,31 +1,27 @@
 """Tables of recorded runs, in Markdown."""
 
-import math
 from collections.abc import Sequence
 
 from allora_lab.experiments.demo import FOLDER, demo_configs
 from allora_lab.experiments.findings import EARLY, norm_at
 from allora_lab.experiments.records import RunRecord, read_record, record_path
-from allora_lab.experiments.statistics import mean_interval
+from allora_lab.experiments.statistics import Estimate, mean_interval
 from allora_lab.methods import METHODS
 from allora_lab.training.optimizers import OPTIMIZERS
 
 SEEDS = range(5)
 
 
-def _cell(values: Sequence[float]) -> str:
-    """Return mean ± half-width, to two digits of the half-width."""
-    mean, half = mean_interval(values)
-    digits = max(0, 1 - math.floor(math.log10(half))) if half else 3
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+def _shown(values: Sequence[float]) -> str:
+    return str(Estimate(*mean_interval(values)))
 
 
 def _row(name: str, records: Sequence[RunRecord]) -> str:
     last = records[0].trace["step"][-1]
     cells = [
-        _cell([1000 * norm_at(record, EARLY) for record in records]),
-        _cell([1000 * norm_at(record, last) for record in records]),
-        _cell([100 * record.metrics["eval_accuracy"] for record in records]),
+        _shown([1000 * norm_at(record, EARLY) for record in records]),
+        _shown([1000 * norm_at(record, last) for record in records]),
+        _shown([100 * record.metrics["eval_accuracy"] for record in records]),
     ]
     return f"| {name} | {' | '.join(cells)} |"
 

@@ -5,9 +5,10 @@ import math
 import pytest
 
 from allora_lab.config import RunConfig
-from allora_lab.experiments import claim_sweeps
+from allora_lab.experiments import collected
 from allora_lab.experiments.claim_sweeps import DROPOUT_EVIDENCE, pooled_evidence
 from allora_lab.experiments.records import RunRecord, record_path, write_record
+from allora_lab.experiments.sweep import read_sweep
 
 SWEEP = """
 name = "toy"
@@ -45,7 +46,7 @@ def a_record(config, accuracy, trace=None):
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     monkeypatch.setenv("ALLORA_LAB_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(claim_sweeps, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(collected, "REPOSITORY", tmp_path)
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "toy.toml").write_text(SWEEP)
 
@@ -89,7 +90,7 @@ def test_a_sweep_or_comparison_that_is_not_there_is_named(toy):
 
 def test_dropout_is_compared_at_an_epoch_and_by_the_best_epoch(tmp_path, monkeypatch):
     monkeypatch.setenv("ALLORA_LAB_RESULTS", str(tmp_path))
-    for config in claim_sweeps._sweep("dropout-epochs").configs:
+    for config in read_sweep(collected.REPOSITORY / "sweeps" / "dropout-epochs.toml").configs:
         best = {0.0: 6, 0.4: 10}.get(config.lora_dropout, 8)
         curve = [0.95] + [0.9 - 0.01 * abs(epoch - best) for epoch in range(1, 11)]
         curve[10] += 0.001 * config.seed * (config.lora_dropout == 0.4)

@@ -133,11 +133,9 @@ def test_a_sweep_that_is_recorded_does_nothing_the_second_time(results, sweep_fi
     assert main(["sweep", str(sweep_file), "--device", "cpu"]) == 0
     assert "3 recorded in" in capsys.readouterr().out
     before = {p: p.stat().st_mtime_ns for p in results.rglob("*.json")}
-    start = time.monotonic()
     assert main(["sweep", str(sweep_file), "--device", "cpu"]) == 0
     assert "small: 3 runs, 0 of this share to run" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in results.rglob("*.json")} == before
-    assert time.monotonic() - start < 60  # nothing was trained
 
 
 def test_a_run_recorded_by_another_sweep_is_not_run_again(results, sweep_file):
