@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from allora_lab.experiments.claim_rules import Evidence, evidence_of
-from allora_lab.experiments.collected import Recorded, collect
+from allora_lab.experiments.collected import Recorded, read_recorded
 from allora_lab.experiments.flaws import SWEEP, masks_over_batches
 
 STRONG, WEAK = 0.4, 0.05
@@ -12,10 +12,7 @@ STRONG, WEAK = 0.4, 0.05
 
 def _complete() -> Recorded | None:
     """Return the sweep's records, or None while one is missing."""
-    try:
-        collected = collect(SWEEP)
-    except FileNotFoundError:
-        return None
+    collected = read_recorded(SWEEP)
     return collected if len(collected.records) == len(collected.sweep.configs) else None
 
 

@@ -7,16 +7,8 @@ from typing import Any
 from allora_lab.checks import require_known
 from allora_lab.experiments import dropout_epochs
 from allora_lab.experiments.claim_rules import Evidence, evidence_of
-from allora_lab.experiments.collected import Recorded, collect
+from allora_lab.experiments.collected import read_recorded
 from allora_lab.experiments.comparison_config import SETTINGS
-
-
-def _collected(name: str) -> Recorded | None:
-    """Return a sweep with its records, or None while it has none."""
-    try:
-        return collect(name)
-    except FileNotFoundError:
-        return None
 
 
 def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence | None:
@@ -27,9 +19,7 @@ def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence
     runs that happened to end first.  Raises ValueError for a sweep, comparison or setting that does
     not exist, or that leaves no group.
     """
-    collected = _collected(sweep)
-    if collected is None:
-        return None
+    collected = read_recorded(sweep)
     for key in where:
         require_known(f"setting of a run of {sweep}", key, SETTINGS)
     result = collected.comparison(name).only(
@@ -48,9 +38,7 @@ def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence
 
 def _by_epoch(dropout: float) -> dict[int, list[float]] | None:
     """Return, by seed, the accuracy in percent after each epoch; None while a seed is missing."""
-    collected = _collected(dropout_epochs.SWEEP)
-    if collected is None:
-        return None
+    collected = read_recorded(dropout_epochs.SWEEP)
     planned = sum(config.lora_dropout == dropout for config in collected.sweep.configs)
     records = collected.where(lora_dropout=dropout)
     if not planned or len(records) < planned:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from allora_lab.checks import require_known
 from allora_lab.config import RunConfig
 from allora_lab.experiments.comparison import ComparisonResult, compare
 from allora_lab.experiments.records import RunRecord, recorded
@@ -35,11 +36,9 @@ class Recorded:
         ValueError
             If the file declares none of that name.
         """
-        for comparison in self.sweep.comparisons:
-            if comparison.name == name:
-                return compare(comparison, self.sweep.configs, self.records)
-        known = ", ".join(repr(c.name) for c in self.sweep.comparisons)
-        raise ValueError(f"sweep {self.sweep.name} has no comparison {name!r}: it has {known}")
+        declared = {comparison.name: comparison for comparison in self.sweep.comparisons}
+        require_known(f"comparison of sweeps/{self.sweep.name}.toml", name, declared)
+        return compare(declared[name], self.sweep.configs, self.records)
 
     @property
     def said(self) -> str:
@@ -48,26 +47,35 @@ class Recorded:
         return f"{done} of {planned} runs are recorded"
 
 
-def collect(name: str) -> Recorded:
-    """Return the sweep `sweeps/<name>.toml` with its records.
+def read_recorded(name: str) -> Recorded:
+    """Return the sweep `sweeps/<name>.toml` with its records, of which there may be none.
 
     Raises
     ------
     ValueError
         If there is no such file.
-    FileNotFoundError
-        If no run of it is recorded.
     """
     path = REPOSITORY / "sweeps" / f"{name}.toml"
     if not path.exists():
         raise ValueError(f"there is no sweep {name!r}: add sweeps/{path.name}, or name another")
     sweep = read_sweep(path)
-    records = recorded(sweep.name, sweep.configs)
-    if not records:
+    return Recorded(sweep, tuple(recorded(sweep.name, sweep.configs)))
+
+
+def collect(name: str) -> Recorded:
+    """Return a sweep with its records, as `read_recorded`, for what cannot be shown without any.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no run of it is recorded.
+    """
+    found = read_recorded(name)
+    if not found.records:
         raise FileNotFoundError(
             f"no run of {name} is recorded: allora-lab sweep sweeps/{name}.toml makes the records"
         )
-    return Recorded(sweep, tuple(records))
+    return found
 
 
 def setting_label(config: RunConfig) -> str:
