@@ -1,0 +1,119 @@
+"""Algorithm 1 of ALoRA (arXiv 2403.16187, §3.2), with any rule that scores ranks.
+
+Train the network of all ranks K1 steps; then at most N_A times: score every rank, prune the n_A
+lowest, give n_A new ones to the modules that lost none, train K2 steps.  The learning-rate schedule
+and the optimizer run on; what the paper calls a super-network is the one model there is.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from allora_lab.allocation.hook import TrainingHook
+from allora_lab.allocation.places import (
+    capacity,
+    gated_layers,
+    modules_per_block,
+    ranks_by_module,
+    starting_ranks,
+)
+from allora_lab.allocation.reallocate import reallocate
+from allora_lab.allocation.resize import resize_ranks, set_ranks
+from allora_lab.allocation.scores import RankScore
+from allora_lab.allocation.settings import HookContext
+from allora_lab.checks import require_at_least
+
+
+class Allocator(TrainingHook):
+    """Moves ranks between the gated layers of a model as Algorithm 1 does.
+
+    Parameters
+    ----------
+    context
+        The model, its optimizer and the settings.
+    score
+        The rule that scores ranks, built from the context.
+
+    Raises
+    ------
+    ValueError
+        If the budget is below one rank a block or above what the layers can hold, n_A is below 1 or
+        above the ranks there are, or K1, K2 or N_A is below 1.
+    """
+
+    def __init__(self, context: HookContext, score: Callable[[HookContext], RankScore]) -> None:
+        self.settings, self.seed = context.settings, context.seed
+        self.optimizer, self.layers = context.optimizer, gated_layers(context.model)
+        for name in ("first_round", "round_every", "rounds"):
+            require_at_least(name, getattr(self.settings, name), 1)
+        self.score = score(context)
+        self.optimizers = (self.optimizer, *self.score.optimizers)
+        if self.settings.rank_budget is not None:
+            ranks = starting_ranks(self.capacities(), self.settings.rank_budget)
+            set_ranks(self.layers, ranks, self.optimizers, self.seed)
+        self.ranks_moved = self.settings.ranks_moved or modules_per_block(self.layers)
+        total = sum(ranks_by_module(self.layers).values())
+        if not 1 <= self.ranks_moved <= total:
+            raise ValueError(
+                f"ranks_moved must be at least 1 and at most {total}, the ranks there are, got "
+                f"{self.ranks_moved}"
+            )
+        self.rounds_done = 0
+
+    def capacities(self) -> dict[str, int]:
+        """Return the most ranks each layer can use."""
+        return {name: capacity(layer) for name, layer in self.layers.items()}
+
+    def after_backward(self) -> None:
+        """Let the score see the gradients."""
+        self.score.after_backward()
+
+    def is_due(self, done: int) -> bool:
+        """Return whether a round comes after `done` steps: at K1, K1 + K2, K1 + 2 K2, ..."""
+        since = done - self.settings.first_round
+        due = since >= 0 and since % self.settings.round_every == 0
+        return due and self.rounds_done < self.settings.rounds
+
+    def after_step(self, done: int) -> Mapping[str, Any] | None:
+        """Hold a round when one is due, and return what it did, for the trace."""
+        self.score.after_step(done)
+        if not self.is_due(done):
+            return None
+        scores = self.score.scores(self.rounds_done)
+        self.move(scores)
+        self.rounds_done += 1
+        return {
+            "allocation": {
+                "step": done,
+                "ranks": ranks_by_module(self.layers),
+                "scores": {
+                    name: [float(f"{v:.5g}") for v in row.tolist()] for name, row in scores.items()
+                },
+            }
+        }
+
+    def move(self, scores: Mapping[str, Tensor]) -> None:
+        """Prune and give out by the scores; the optimizer's state of the others stays."""
+        plan = reallocate(scores, self.ranks_moved, self.capacities())
+        self.optimizer.zero_grad()  # the step has been made: what is left there is of no use
+        resize_ranks(
+            self.layers,
+            plan.keep,
+            plan.added,
+            optimizers=self.optimizers,
+            generator=torch.Generator().manual_seed(self.seed * 1_000_003 + self.rounds_done + 1),
+        )
+        self.score.resized(plan.keep, plan.added)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the ranks and rounds so far, and the score's own tensors."""
+        values = {"ranks": ranks_by_module(self.layers), "rounds_done": self.rounds_done}
+        return values, self.score.state()
+
+    def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Give the layers the ranks they had, and the score its state."""
+        set_ranks(self.layers, values["ranks"], self.optimizers)
+        self.rounds_done = values["rounds_done"]
+        self.score.restore(tensors)
