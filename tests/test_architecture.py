@@ -43,7 +43,7 @@ MAY_IMPORT = {
         ),
     },
     "figures": {"config", "experiments", "plots", "theory", "training"},
-    "panels": {"config", "experiments", "methods", "plots", "theory", "training"},
+    "panels": {"allocation", "config", "experiments", "methods", "plots", "theory", "training"},
     "commands": {
         *("checks", "config", "data", "experiments", "figures", "files", "methods", "training"),
     },

@@ -6,6 +6,7 @@ and the optimizer run on; what the paper calls a super-network is the one model 
 """
 
 from collections.abc import Callable, Mapping
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ from allora_lab.allocation.resize import resize_ranks, set_ranks
 from allora_lab.allocation.scores import RankScore
 from allora_lab.allocation.settings import HookContext
 from allora_lab.checks import require_at_least
+
+NORMS_A_ROUND = 4  # how often in K2 steps the norms of old and new ranks are kept
 
 
 class Allocator(TrainingHook):
@@ -61,6 +64,7 @@ class Allocator(TrainingHook):
                 f"{self.ranks_moved}"
             )
         self.rounds_done = 0
+        self.born = {name: [0] * layer.r for name, layer in self.layers.items()}
 
     def capacities(self) -> dict[str, int]:
         """Return the most ranks each layer can use."""
@@ -76,22 +80,38 @@ class Allocator(TrainingHook):
         due = since >= 0 and since % self.settings.round_every == 0
         return due and self.rounds_done < self.settings.rounds
 
+    def norms_by_birth(self) -> list[float | None]:
+        """Return the mean ||s B_k A_k|| of the ranks born in each round, from 0, the start's.
+
+        None where none of a round's ranks is left.
+        """
+        norms: list[list[float]] = [[] for _ in range(self.rounds_done + 1)]
+        for name, layer in self.layers.items():
+            for birth, norm in zip(self.born[name], layer.rank_norms().tolist(), strict=True):
+                norms[birth].append(norm)
+        return [float(f"{fmean(values):.5g}") if values else None for values in norms]
+
     def after_step(self, done: int) -> Mapping[str, Any] | None:
-        """Hold a round when one is due, and return what it did, for the trace."""
+        """Hold a round when one is due; return what it did, and the norms of old and new ranks."""
         self.score.after_step(done)
-        if not self.is_due(done):
-            return None
+        row: dict[str, Any] = {}
+        if done % max(1, self.settings.round_every // NORMS_A_ROUND) == 0:
+            row["rank_norms"] = {"step": done, "by_birth": self.norms_by_birth()}
+        if self.is_due(done):
+            row["allocation"] = self.hold_round(done)
+        return row or None
+
+    def hold_round(self, done: int) -> dict[str, Any]:
+        """Score, move, and return the step, every layer's ranks after it, and the scores."""
         scores = self.score.scores(self.rounds_done)
         self.move(scores)
         self.rounds_done += 1
         return {
-            "allocation": {
-                "step": done,
-                "ranks": ranks_by_module(self.layers),
-                "scores": {
-                    name: [float(f"{v:.5g}") for v in row.tolist()] for name, row in scores.items()
-                },
-            }
+            "step": done,
+            "ranks": ranks_by_module(self.layers),
+            "scores": {
+                name: [float(f"{v:.5g}") for v in row.tolist()] for name, row in scores.items()
+            },
         }
 
     def move(self, scores: Mapping[str, Tensor]) -> None:
@@ -106,14 +126,18 @@ class Allocator(TrainingHook):
             generator=torch.Generator().manual_seed(self.seed * 1_000_003 + self.rounds_done + 1),
         )
         self.score.resized(plan.keep, plan.added)
+        for name, kept in plan.keep.items():
+            new = [self.rounds_done + 1] * plan.added[name]
+            self.born[name] = [self.born[name][k] for k in kept] + new
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the ranks and rounds so far, and the score's own tensors."""
         values = {"ranks": ranks_by_module(self.layers), "rounds_done": self.rounds_done}
+        values["born"] = self.born
         return values, self.score.state()
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Give the layers the ranks they had, and the score its state."""
         set_ranks(self.layers, values["ranks"], self.optimizers)
-        self.rounds_done = values["rounds_done"]
+        self.rounds_done, self.born = values["rounds_done"], dict(values["born"])
         self.score.restore(tensors)

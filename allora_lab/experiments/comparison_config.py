@@ -13,13 +13,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from allora_lab.checks import require_kind, require_known
-from allora_lab.config import RunConfig, config_from, scaled_rate
+from allora_lab.config import HOOK_COUNTS, HOOK_RATES, RunConfig, config_from, scaled_rate
 from allora_lab.methods import METHODS, get_method
 
 SETTINGS = tuple(field.name for field in fields(RunConfig) if field.name != "seed")
 KEYS = ("name", "ours", "theirs", "match")
 RATES = ("lr", "eta_squared")
 QUANTITIES = (*RATES, "peak_lr")
+HOOK_SETTINGS = (*HOOK_COUNTS, *HOOK_RATES)
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,14 @@ def _side(name: str, side: str, values: Any) -> dict[str, Any]:
 def _any_method(values: Mapping[str, Any]) -> str:
     """Return a method that reads what a side sets, to check the values of one that names none."""
     for method in METHODS.values():
-        if (method.reads_eta_squared or "eta_squared" not in values) and (
-            method.reads_lora_alpha or "lora_alpha" not in values
-        ):
+        unread = {
+            *(() if method.reads_eta_squared else ("eta_squared",)),
+            *(() if method.reads_lora_alpha else ("lora_alpha",)),
+            *(set(HOOK_SETTINGS) - set(method.hook_settings)),
+        }
+        if not unread & values.keys():
             return method.key
-    raise ValueError("no method reads both eta_squared and lora_alpha: name one of them")
+    raise ValueError(f"no method reads all of {', '.join(values)}: name fewer of them")
 
 
 def _match(name: str, match: Any, named: set[str]) -> tuple[str, ...]:
@@ -139,13 +143,15 @@ def disagreements(ours: RunConfig, theirs: RunConfig, comparison: Comparison) ->
 
     Every setting must be equal but the seed, those a side names, lr and eta_squared.  Of these two
     and of the peak rate, those in `match` must agree; eta_squared agrees with that of a method that
-    reads none.  A lora_dropout that is its method's own agrees with another method's own, so that
+    reads none, and so does a setting of moving ranks.  A lora_dropout that is its method's own agrees with another method's own, so that
     `allora-dropout` and `lora` pair as they come; any other must be equal.
     """
     wrong = [
         name
         for name in SETTINGS
         if name not in (*RATES, *comparison.named)
+        and _is_read(ours, name)
+        and _is_read(theirs, name)
         and _as_compared(ours, name) != _as_compared(theirs, name)
     ]
     for key in comparison.match:
@@ -153,6 +159,11 @@ def disagreements(ours: RunConfig, theirs: RunConfig, comparison: Comparison) ->
         if len(values) > 1:
             wrong.append(key)
     return wrong
+
+
+def _is_read(setting: RunConfig, name: str) -> bool:
+    """Return whether a setting's method reads the setting `name`; those of moving ranks few do."""
+    return name not in HOOK_SETTINGS or name in get_method(setting.method).hook_settings
 
 
 def _as_compared(setting: RunConfig, name: str) -> Any:
