@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from allora_lab.allocation.places import place_of
 from allora_lab.config import RunConfig
+from allora_lab.experiments.allocation_content import short_name
 from allora_lab.experiments.allocation_runs import (
     MODULES,
     ROUNDS,
@@ -31,15 +32,6 @@ MOVED = {"6, as in the paper": None, "24, so that more moves": 24}
 Trace = Mapping[str, Any]
 
 
-def short(module: str) -> str:
-    """Return a module's name for a map: its last words that tell it apart."""
-    return (
-        module.removeprefix("attention.self.")
-        .removesuffix(".dense")
-        .replace("attention.output", "attention out")
-    )
-
-
 def ranks_after(trace: Trace, start: Mapping[str, int], round_number: int) -> dict[str, int]:
     """Return each layer's ranks after so many rounds, or after the last there was."""
     rounds = len(trace.get("allocation", {}).get("step", ()))
@@ -55,7 +47,7 @@ def scores_of_round(trace: Trace, round_number: int) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for name, rounds in scores.items():
         if len(rounds) >= round_number > 0:
-            found.setdefault(short(place_of(name)[1]), []).extend(rounds[round_number - 1])
+            found.setdefault(short_name(place_of(name)[1]), []).extend(rounds[round_number - 1])
     return {name: fmean(values) for name, values in found.items() if values}
 
 
@@ -110,7 +102,7 @@ class AllocationPanel(widgets.VBox):
                 if round_number
                 else "ranks at the start",
                 "note": "block",
-                "modules": [short(module) for module in modules],
+                "modules": [short_name(module) for module in modules],
                 "blocks": blocks,
                 "ranks": matrix,
                 "marked": [],
@@ -143,7 +135,7 @@ class AllocationPanel(widgets.VBox):
         modules: Sequence[str],
     ) -> str:
         name = f"<b>{METHODS[config.method].label}</b>, {sum(ranks.values())} ranks"
-        by_module = sorted(zip(map(sum, matrix), map(short, modules), strict=True))
+        by_module = sorted(zip(map(sum, matrix), map(short_name, modules), strict=True))
         least, most = by_module[0], by_module[-1]
         words = f"{name}: fewest in {least[1]} ({least[0]:g}), most in {most[1]} ({most[0]:g})."
         if record:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from transformers import PreTrainedModel
 
 from allora_lab.allocation.hook import TrainingHook
 from allora_lab.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -35,7 +34,7 @@ def require_finite(loss: Tensor, step: int, steps: int) -> None:
 
 
 def train(
-    model: PreTrainedModel,
+    model: nn.Module,
     optimizer: Optimizer,
     batch_at: Callable[[int], Mapping[str, Tensor]],
     *,
