@@ -19,6 +19,7 @@ from allora_lab.experiments.hessian import hessian_content
 from allora_lab.experiments.learning_rates import learning_rate_content
 from allora_lab.experiments.perception import perception_content
 from allora_lab.experiments.ripple import ripple_content
+from allora_lab.experiments.stability import stability_content
 from allora_lab.plots.adaptive_rate import adaptive_rate_figure
 from allora_lab.plots.curves import curves_figure
 from allora_lab.plots.dropout_ols import dropout_ols_figure
@@ -117,6 +118,11 @@ FIGURES: dict[str, FigureInfo] = {
     "dropout-epochs": _of_records(
         "LoRA with dropout over ten epochs (Figure 2 left, Table 2)",
         dropout_epochs_content,
+        curves_figure,
+    ),
+    "stability": _of_records(
+        "ALLoRA over ten epochs: whether the adaptive rate is stable",
+        stability_content,
         curves_figure,
     ),
     "ranks": _of_records(

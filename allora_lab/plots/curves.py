@@ -128,7 +128,7 @@ def _draw_line(axes: Axes, line: Mapping[str, Any]) -> EndLabel:
         x,
         mean,
         color=colour,
-        ls="--" if line["colour"] == "paper" else "-",
+        ls="--" if line["colour"] == "paper" or line.get("dashed") else "-",
         lw=2,
         marker="o",
         ms=4.5 if len(x) <= MANY_POINTS else 2,
@@ -194,8 +194,8 @@ def curves_figure(content: Mapping[str, Any]) -> Figure:
     `panels` is a list of dicts: `title`, `x_label`, `y_label`, `x_scale` ("linear", "log2" or
     "log10"), `share_y` (whether its limits of y are those of the others that say so), and `lines`.
     A line has a `label`, a `colour` (a method's key, a place 0 to 5 in an ordered sequence, or
-    "paper"), `x`, `mean`, `half` (of the 95 % interval; None where none is known) and `marks`, the
-    x of points to draw larger.  None among `mean` or `half` is a gap.  `seeds` and `note`, where
+    "paper"), `x`, `mean`, `half` (of the 95 % interval; None where none is known), `marks`, the x
+    of points to draw larger, and `dashed`, to tell it from another of its colour.  None among `mean` or `half` is a gap.  `seeds` and `note`, where
     given, are written below.
 
     Raises

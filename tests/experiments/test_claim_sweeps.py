@@ -102,6 +102,8 @@ def test_dropout_is_compared_at_an_epoch_and_by_the_best_epoch(tmp_path, monkeyp
     assert math.isclose(long.mean, 4 + 0.1 * 2)
     assert long.low < long.mean < long.high
     assert DROPOUT_EVIDENCE["dropout-0.4-best-epoch"]().mean == 4
+    assert DROPOUT_EVIDENCE["dropout-0.2-best-epoch"]().mean == 2
+    assert math.isclose(DROPOUT_EVIDENCE["dropout-0.05-epoch-10"]().mean, 2)
     late = DROPOUT_EVIDENCE["dropout-0-from-6-to-10"]()
     assert math.isclose(late.mean, -4)
     assert late.n == 5

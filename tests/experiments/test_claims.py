@@ -16,7 +16,7 @@ from allora_lab.experiments.claim_rules import (
     Evidence,
     evidence_of,
 )
-from allora_lab.experiments.claim_sweeps import DROPOUT_EVIDENCE
+from allora_lab.experiments.claim_sweeps import DROPOUT_EVIDENCE, STABILITY_EVIDENCE
 from allora_lab.experiments.claims import RULES_IN_WORDS, fidelity_markdown
 from allora_lab.experiments.paper_numbers import paper_differences
 from allora_lab.theory.adaptive_rate import row_norm
@@ -113,7 +113,8 @@ def test_what_is_not_recorded_leaves_a_claim_open(tmp_path, monkeypatch):
     assert piece.evidence is None
     with pytest.raises(ValueError, match="not recorded yet; choose open"):
         judge(a_claim("holds", UP))
-    assert {name for name, of in {**EVIDENCE, **DROPOUT_EVIDENCE}.items() if of()} == set()
+    every = {**EVIDENCE, **DROPOUT_EVIDENCE, **STABILITY_EVIDENCE}
+    assert {name for name, of in every.items() if of()} == set()
 
 
 @pytest.mark.parametrize(
