@@ -10,6 +10,7 @@ from allora_lab.config import RunConfig
 from allora_lab.experiments.ablation import ablation_content, components_content
 from allora_lab.experiments.accuracy_curves import data_size_content, ranks_content
 from allora_lab.experiments.adaptive_rate import adaptive_rate_content
+from allora_lab.experiments.cost import cost_content
 from allora_lab.experiments.demo import demo_summary, run_demo
 from allora_lab.experiments.dropout_epochs import dropout_epochs_content
 from allora_lab.experiments.dropout_ols import dropout_ols_content
@@ -94,6 +95,11 @@ FIGURES: dict[str, FigureInfo] = {
         "the adaptive function (Figure 5), its family, and how a row leaves zero",
         lambda _device, _fresh, _on_run: adaptive_rate_content(),
         adaptive_rate_figure,
+    ),
+    "cost": FigureInfo(
+        "time and memory of a step of each method, beside LoRA's",
+        lambda _device, _fresh, _on_run: cost_content(),
+        forest_figure,
     ),
     "learning-rate": _of_records(
         "accuracy by learning rate, method and optimizer: the rule the sweeps follow",

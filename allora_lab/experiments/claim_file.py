@@ -37,6 +37,7 @@ from allora_lab.experiments.claim_sweeps import (
     STABILITY_EVIDENCE,
     pooled_evidence,
 )
+from allora_lab.experiments.cost import COST_EVIDENCE
 from allora_lab.experiments.sweep import read_toml
 from allora_lab.files import REPOSITORY
 
@@ -49,7 +50,13 @@ VERDICTS = {
     "open": "open",
 }
 PAPERS = ("ALLoRA", "ALoRA")
-RECORDED = {**EVIDENCE, **DROPOUT_EVIDENCE, **STABILITY_EVIDENCE, **FLAWS_EVIDENCE}
+RECORDED = {
+    **EVIDENCE,
+    **DROPOUT_EVIDENCE,
+    **STABILITY_EVIDENCE,
+    **FLAWS_EVIDENCE,
+    **COST_EVIDENCE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
