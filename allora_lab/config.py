@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any, get_args
 
 from allora_lab.build import resolve_settings
@@ -179,7 +180,7 @@ class RunConfig:
         """Return every setting, as JSON would give it back."""
         return json.loads(json.dumps(asdict(self)))
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """Return a file-safe name a person can read and a digest that no edit can dodge.
 
@@ -187,7 +188,8 @@ class RunConfig:
         does not rename the runs made before it.
         """
         defaults = {field.name: field.default for field in fields(self)}
-        changed = {k: v for k, v in asdict(self).items() if v != defaults[k]}
+        values = {name: getattr(self, name) for name in defaults}
+        changed = {k: v for k, v in values.items() if v != defaults[k]}
         digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
         model = self.model.rstrip("/").rsplit("/", 1)[-1]
         parts = (model, self.dataset, self.method, self.optimizer, f"seed{self.seed}", digest[:8])
@@ -196,6 +198,14 @@ class RunConfig:
     def with_changes(self, **changes: Any) -> "RunConfig":
         """Return the configuration with some values changed and checked again."""
         return replace(self, **changes)
+
+    def without_seed(self) -> "RunConfig":
+        """Return the setting that runs of several seeds share, which stands as its run of seed 0."""
+        setting = object.__new__(RunConfig)  # what is checked already is not checked again
+        for field in fields(self):
+            object.__setattr__(setting, field.name, getattr(self, field.name))
+        object.__setattr__(setting, "seed", 0)
+        return setting
 
 
 def scaled_rate(lr: float, eta_squared: float) -> float:

@@ -11,6 +11,7 @@ from allora_lab.experiments.ablation import ablation_content, components_content
 from allora_lab.experiments.accuracy_curves import data_size_content, ranks_content
 from allora_lab.experiments.adaptive_rate import adaptive_rate_content
 from allora_lab.experiments.allocation_content import allocation_content
+from allora_lab.experiments.cost import cost_content
 from allora_lab.experiments.demo import demo_summary, run_demo
 from allora_lab.experiments.dropout_epochs import dropout_epochs_content
 from allora_lab.experiments.dropout_ols import dropout_ols_content
@@ -21,6 +22,7 @@ from allora_lab.experiments.learning_rates import learning_rate_content
 from allora_lab.experiments.perception import perception_content
 from allora_lab.experiments.rank_content import rank_tasks_content
 from allora_lab.experiments.ripple import ripple_content
+from allora_lab.experiments.stability import stability_content
 from allora_lab.plots.adaptive_rate import adaptive_rate_figure
 from allora_lab.plots.curves import curves_figure
 from allora_lab.plots.dropout_ols import dropout_ols_figure
@@ -97,6 +99,11 @@ FIGURES: dict[str, FigureInfo] = {
         lambda _device, _fresh, _on_run: adaptive_rate_content(),
         adaptive_rate_figure,
     ),
+    "cost": FigureInfo(
+        "time and memory of a step of each method, beside LoRA's",
+        lambda _device, _fresh, _on_run: cost_content(),
+        forest_figure,
+    ),
     "learning-rate": _of_records(
         "accuracy by learning rate, method and optimizer: the rule the sweeps follow",
         learning_rate_content,
@@ -120,6 +127,11 @@ FIGURES: dict[str, FigureInfo] = {
     "dropout-epochs": _of_records(
         "LoRA with dropout over ten epochs (Figure 2 left, Table 2)",
         dropout_epochs_content,
+        curves_figure,
+    ),
+    "stability": _of_records(
+        "ALLoRA over ten epochs: whether the adaptive rate is stable",
+        stability_content,
         curves_figure,
     ),
     "ranks": _of_records(

@@ -48,13 +48,13 @@ def describe_ratio(ratios: Sequence[float]) -> str:
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
-    """Write the figures with where they were measured, if a file is named."""
+    """Write the figures with where they were measured, whole or not at all, if a file is named."""
     if path is None:
         return
-    commit, dirty = environment.code_version()
+    commit, dirty = environment.code_version("benchmarks")
     where = {
         "device": environment.device_name(torch.device("cpu")),
-        "packages": environment.package_versions(),
+        "packages": {**environment.package_versions(), "peft": peft.__version__},
         "code_commit": commit,
         "code_dirty": dirty,
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,8 +1,12 @@
-"""One step, forward and backward, on 32 x 64 tokens with all linear layers of MiniLM adapted.
+"""One step on 32 x 64 tokens with all linear layers of MiniLM adapted: forward, backward, AdamW's update.
 
 Times: the contenders take turns in one process, in a random order every round; ratios are to our
 LoRA in the same round.  Memory: each contender in a process of its own, by torch's own account of every allocation
 in a step, which repeats exactly where the process's resident size does not.
+
+    python benchmarks/step.py --rounds 20 --json results/cost/step.json
+
+makes the record behind `allora-lab figure cost`.
 """
 
 import json
@@ -12,30 +16,58 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from common import R, describe_ratio, parse, peft_twin, write_figures
 from torch import nn
+from torch.optim import AdamW, Optimizer
 from torch.profiler import ProfilerActivity, profile
 
 from allora_lab import inject_adapters, load_model
+from allora_lab.methods import get_method
 
 TARGETS = ("query", "key", "value", "dense")  # PEFT's names; the pooler's dense is one of them
 BATCH, TOKENS = 32, 64
+LR, ETA_SQUARED = 1e-3, 4.0
+Wrap = Callable[[Optimizer, nn.Module, float], Optimizer]
 
 
-def ours(method: str) -> Callable[[], nn.Module]:
+@dataclass(frozen=True)
+class Contender:
+    """A model that trains and the optimizer of its adapters and head."""
+
+    model: nn.Module
+    optimizer: Optimizer
+
+    @classmethod
+    def of(cls, model: nn.Module, wrap: Wrap | None = None) -> "Contender":
+        """Return a model in training mode under AdamW, which `wrap` may put something around."""
+        optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=LR)
+        return cls(model.train(), wrap(optimizer, model, ETA_SQUARED) if wrap else optimizer)
+
+    def step(self) -> None:
+        """Do one step: forward, backward, update."""
+        self.model(**batch()).loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def ours(method: str) -> Callable[[], Contender]:
     """Return what builds MiniLM under one of our methods."""
-    return lambda: inject_adapters(load_model("minilm").model, method, r=R, target_modules=TARGETS)
+
+    def build() -> Contender:
+        settings = {"r": R, "eta_squared": ETA_SQUARED, "target_modules": TARGETS}
+        model = inject_adapters(load_model("minilm").model, method, **settings)
+        return Contender.of(model, get_method(method).wrap_optimizer)
+
+    return build
 
 
-CONTENDERS: dict[str, Callable[[], nn.Module]] = {
-    "lora": ours("lora"),
-    "allora": ours("allora"),
-    "allora-od": ours("allora-od"),
-    "dora": ours("dora"),
-    "PEFT LoRA": lambda: peft_twin(TARGETS).model,
-    "PEFT DoRA": lambda: peft_twin(TARGETS, use_dora=True).model,
+CONTENDERS: dict[str, Callable[[], Contender]] = {
+    **{name: ours(name) for name in ("lora", "allora", "allora-update", "allora-od", "dora")},
+    "PEFT LoRA": lambda: Contender.of(peft_twin(TARGETS).model),
+    "PEFT DoRA": lambda: Contender.of(peft_twin(TARGETS, use_dora=True).model),
 }
 
 
@@ -50,18 +82,12 @@ def batch() -> dict[str, torch.Tensor]:
     }
 
 
-def step(model: nn.Module) -> None:
-    """Do one forward and backward pass and drop the gradients."""
-    model(**batch()).loss.backward()
-    model.zero_grad(set_to_none=True)
-
-
 def peak_bytes(name: str) -> int:
     """Return the most memory allocated at once during a step, above what stood before it."""
-    model = CONTENDERS[name]().train()
-    step(model)
+    contender = CONTENDERS[name]()
+    contender.step()  # AdamW's state is then there
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step(model)
+        contender.step()
     now = peak = 0
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     for event in sorted(events, key=lambda e: e.start_ns()):
@@ -77,30 +103,37 @@ def measured_peak(name: str) -> int:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def measured_seconds(rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of a step of every contender in each round."""
+    contenders = {name: build() for name, build in CONTENDERS.items()}
+    for contender in contenders.values():
+        contender.step()  # warm-up
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    order = random.Random(0)
+    for _ in range(rounds):
+        for name in order.sample(
+            list(contenders), len(contenders)
+        ):  # none always runs after another
+            start = time.perf_counter()
+            contenders[name].step()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
 def main() -> None:
     """Print milliseconds, ratios and peak memory of every contender."""
     options = parse(__doc__.splitlines()[0], rounds=15)
-    models = {name: build().train() for name, build in CONTENDERS.items()}
-    for model in models.values():
-        step(model)  # warm-up
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    order = random.Random(0)
-    for _ in range(options.rounds):
-        for name in order.sample(list(models), len(models)):  # none always runs after another
-            model = models[name]
-            start = time.perf_counter()
-            step(model)
-            seconds[name].append(time.perf_counter() - start)
-    peaks = {name: measured_peak(name) for name in models}
-    print(f"{'':12}{'ms':>8}  {'ratio to our LoRA':32}{'peak MiB':>9}  of PEFT LoRA's")
+    seconds = measured_seconds(options.rounds)
+    peaks = {name: measured_peak(name) for name in CONTENDERS}
+    print(f"{'':14}{'ms':>8}  {'ratio to our LoRA':32}{'peak MiB':>9}  of our LoRA's")
     for name, values in seconds.items():
         ratios = [b / a for a, b in zip(seconds["lora"], values, strict=True)]
-        share = peaks[name] / peaks["PEFT LoRA"]
         print(
-            f"{name:12}{1000 * statistics.median(values):8.0f}  {describe_ratio(ratios):32}"
-            f"{peaks[name] / 2**20:9.1f}  {share:.3f}"
+            f"{name:14}{1000 * statistics.median(values):8.0f}  {describe_ratio(ratios):32}"
+            f"{peaks[name] / 2**20:9.1f}  {peaks[name] / peaks['lora']:.4f}"
         )
-    write_figures(options.json, {"seconds": seconds, "peak_bytes": peaks})
+    setting = {"r": R, "batch": BATCH, "tokens": TOKENS, "target_modules": TARGETS}
+    write_figures(options.json, {**setting, "seconds": seconds, "peak_bytes": peaks})
 
 
 if __name__ == "__main__":

@@ -18,19 +18,26 @@ from allora_lab.experiments.records import RunRecord
 from allora_lab.methods import METHODS
 from allora_lab.training.optimizers import OPTIMIZERS
 
+ALL_SENTENCES = {"rotten_tomatoes": 8530}  # of the training split, where a sweep takes all
+
 
 def lines(
-    records: Sequence[RunRecord], x: str, label: Callable[[RunConfig], str]
+    records: Sequence[RunRecord],
+    place: Callable[[RunConfig], float],
+    label: Callable[[RunConfig], str],
 ) -> list[dict[str, Any]]:
-    """Return one line a label: means over seeds, in percent, against the setting named `x`."""
+    """Return one line a label: means over seeds, in percent, against what `place` gives.
+
+    Of several lines of one method the first is solid and the others are dashed.
+    """
     found: dict[str, dict[float, list[RunRecord]]] = {}
     colours: dict[str, str] = {}
     for record in records:
         config = config_from(record.config)
         name = label(config)
         colours.setdefault(name, config.method)
-        found.setdefault(name, {}).setdefault(getattr(config, x), []).append(record)
-    made = []
+        found.setdefault(name, {}).setdefault(place(config), []).append(record)
+    made: list[dict[str, Any]] = []
     for name, points in found.items():
         places = sorted(points)
         mean, half = zip(*(mean_and_half(accuracies(points[v])) for v in places), strict=True)
@@ -42,6 +49,7 @@ def lines(
                 "mean": list(mean),
                 "half": [value or 0.0 for value in half],
                 "marks": [],
+                "dashed": any(line["colour"] == colours[name] for line in made),
             }
         )
     return made
@@ -97,7 +105,9 @@ def ranks_content() -> dict[str, Any]:
             {
                 "title": "Here: MiniLM, Emotion, 1,024 sentences",
                 **axis,
-                "lines": lines(records, "r", lambda config: METHODS[config.method].label),
+                "lines": lines(
+                    records, lambda config: config.r, lambda config: METHODS[config.method].label
+                ),
             },
             {"title": "The paper: Qwen2-0.5B, Emotion", **axis, "lines": _paper_rank_lines()},
         ],
@@ -105,9 +115,30 @@ def ranks_content() -> dict[str, Any]:
     }
 
 
+def sentences_in(config: RunConfig) -> int:
+    """Return how many training sentences a run has."""
+    return config.train_size or ALL_SENTENCES[config.dataset]
+
+
+def _by_size() -> list[str]:
+    """Say each comparison of the sweep at each size by itself."""
+    collected, said = collect("data-size"), []
+    for comparison in collected.sweep.comparisons:
+        groups = collected.comparison(comparison.name).finished
+        words = (
+            f"{sentences_in(group.ours):,}: {interval_text(group.result)}, {group.result.n} seeds"
+            for group in sorted(groups, key=lambda group: sentences_in(group.ours))
+        )
+        said += (
+            [f"{comparison.name}, by number of sentences: {'; '.join(words)}."] if groups else []
+        )
+    return said
+
+
 def data_size_content() -> dict[str, Any]:
     """Return accuracy after one epoch by how many sentences there are, with sentences."""
-    records = collect("data-size").records
+    runs = collect("data-size").records
+    records = sorted(runs, key=lambda r: (r.config["method"] != "lora", r.config["lr"]))
     optimizers = list(dict.fromkeys(record.config["optimizer"] for record in records))
 
     def label(config: RunConfig) -> str:
@@ -123,10 +154,10 @@ def data_size_content() -> dict[str, Any]:
                 "y_label": "accuracy, %",
                 "x_scale": "log2",
                 "lines": lines(
-                    [r for r in records if r.config["optimizer"] == optimizer], "train_size", label
+                    [r for r in records if r.config["optimizer"] == optimizer], sentences_in, label
                 ),
             }
             for optimizer in optimizers
         ],
-        "sentences": comparison_sentences("data-size"),
+        "sentences": [*_by_size(), *comparison_sentences("data-size")],
     }

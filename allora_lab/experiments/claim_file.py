@@ -32,7 +32,12 @@ from allora_lab.experiments.claim_rules import (
     SUPPORTS,
     Evidence,
 )
-from allora_lab.experiments.claim_sweeps import DROPOUT_EVIDENCE, pooled_evidence
+from allora_lab.experiments.claim_sweeps import (
+    DROPOUT_EVIDENCE,
+    STABILITY_EVIDENCE,
+    pooled_evidence,
+)
+from allora_lab.experiments.cost import COST_EVIDENCE
 from allora_lab.experiments.sweep import read_toml
 from allora_lab.files import REPOSITORY
 
@@ -45,7 +50,13 @@ VERDICTS = {
     "open": "open",
 }
 PAPERS = ("ALLoRA", "ALoRA")
-RECORDED = {**EVIDENCE, **DROPOUT_EVIDENCE, **FLAWS_EVIDENCE}
+RECORDED = {
+    **EVIDENCE,
+    **DROPOUT_EVIDENCE,
+    **STABILITY_EVIDENCE,
+    **FLAWS_EVIDENCE,
+    **COST_EVIDENCE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

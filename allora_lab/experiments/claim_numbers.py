@@ -5,24 +5,33 @@
 
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import torch
 
 from allora_lab.checks import require_known
 from allora_lab.experiments.demo import FOLDER, escape_config
-from allora_lab.experiments.dropout_ols import dropout_ols_content
-from allora_lab.experiments.hessian import hessian_content
+from allora_lab.experiments.dropout_case import dropout_case
+from allora_lab.experiments.dropout_ols import KEEP, appendix, joint_bias, sampled, std_from_zero
+from allora_lab.experiments.dropout_task import SAMPLES, C
+from allora_lab.experiments.hessian import conditioning, convex_case, escape, joint_case
 from allora_lab.experiments.paper_numbers import (
     DropoutRow,
     paper_differences,
     read_paper_table,
 )
+from allora_lab.experiments.planted_task import D_IN, planted_task, start_of_A
 from allora_lab.experiments.records import read_record, record_path
 from allora_lab.experiments.ripple import RATIO, SCALING, L, ripple_case, ripple_curves
 from allora_lab.theory.adaptive_rate import local_exponent, output_coefficient
 from allora_lab.theory.mean_of_draws import NORMAL_FACTOR
+from allora_lab.theory.ripple import growth_bound
 
-_ols, _hessian = cache(dropout_ols_content), cache(hessian_content)
+_joint_bias, _sampled = cache(joint_bias), cache(sampled)
+_convex = cache(lambda: convex_case(planted_task(8)))
+_conditioning = cache(lambda: conditioning((4, 32)))
+_escape = cache(lambda: escape(planted_task(2 * D_IN), (1.0, 0.5)))
+_start = cache(lambda: joint_case(planted_task(2 * D_IN), start_of_A(scale=1.0)))
 PRINTED = {  # what the paper prints, of which the submission's "ALLoRA" is ALLoRA+D
     "table1": ("commonsense", "ALLoRA", "DoRA"),
     "table1-dropout": ("commonsense", "ALLoRA+D", "DoRA"),
@@ -44,28 +53,35 @@ def _range_at_epoch_3() -> float:
     return max(found) - min(found)
 
 
+def _case(placement: str) -> dict[str, dict[str, Any]]:
+    return dropout_case(placement=placement, keep=KEEP, is_whitened=False)
+
+
 def _noise(steps: int) -> float:
-    run = _ols()["cases"]["output"]["not_whitened"]["moving"]
+    run = _case("output")["moving"]
     at = run["steps"].index(steps)
     return run["spread"][at] / run["effect"][at]
 
 
 def _ridge_missed(placement: str) -> float:
-    return _ols()["cases"][placement]["not_whitened"]["shrinkage"]["distance"]
+    return _case(placement)["shrinkage"]["distance"]
 
 
 def _condition(n: int) -> float:
-    found = _hessian()["conditioning"]
+    found = _conditioning()
     return found["median"][found["n"].index(n)]
 
 
 def _wait() -> float:
-    escape = _hessian()["escape"]
-    return escape["times"][escape["scales"].index(1.0)] / escape["full_time"]
+    return _escape()["times"][0] / _escape()["full_time"]
 
 
-def _start(column: str) -> float:
-    return next(row[column] for row in _hessian()["landscape"] if row["scale"] == 1)
+def _appendix(line: str) -> float:
+    return appendix(_case("output")["fixed"])[line]
+
+
+def _bound() -> float:
+    return growth_bound(torch.full((L,), RATIO, dtype=torch.float64), SCALING)[-1].item()
 
 
 def _stack(curve: str) -> float:
@@ -83,26 +99,26 @@ NUMBERS: dict[str, Callable[[], float]] = {
     "noise-after-10": partial(_noise, 10),
     "noise-after-100": partial(_noise, 100),
     "noise-after-10000": partial(_noise, 10000),
-    "one-loss-strays": lambda: _ols()["sampled"]["errors"][0] / _ols()["sampled"]["added"],
-    "masked-entries": lambda: _ols()["setting"]["n"] * _ols()["setting"]["c"],
+    "one-loss-strays": lambda: _sampled()["errors"][0] / _sampled()["added"],
+    "masked-entries": lambda: SAMPLES * C,
     "bound-too-large": lambda: 1 / NORMAL_FACTOR,
-    "appendix-printed": lambda: _ols()["appendix"]["printed"],
-    "appendix-corrected": lambda: _ols()["appendix"]["corrected"],
-    "std-at-zero": lambda: _ols()["std_from_zero"]["std"][0],
-    "joint-bias": lambda: _ols()["joint_bias"]["bias"] / _ols()["joint_bias"]["effect"],
+    "appendix-printed": partial(_appendix, "printed"),
+    "appendix-corrected": partial(_appendix, "corrected"),
+    "std-at-zero": lambda: std_from_zero(KEEP)["std"][0],
+    "joint-bias": lambda: _joint_bias()["bias"] / _joint_bias()["effect"],
     "ridge-missed-output": partial(_ridge_missed, "output"),
     "ridge-missed-input": partial(_ridge_missed, "input"),
     "ridge-missed-bottleneck": partial(_ridge_missed, "bottleneck"),
-    "few-n": lambda: _hessian()["spectra"][0]["n"],
-    "few-rank": lambda: _hessian()["spectra"][0]["rank"],
-    "few-size": lambda: _hessian()["spectra"][0]["size"],
-    "d-in": lambda: _hessian()["d_in"],
+    "few-n": lambda: _convex()["n"],
+    "few-rank": lambda: _convex()["rank"],
+    "few-size": lambda: _convex()["size"],
+    "d-in": lambda: D_IN,
     "condition-at-4": partial(_condition, 4),
     "condition-at-32": partial(_condition, 32),
     "wait": _wait,
-    "gradient-at-start": partial(_start, "gradient_B"),
+    "gradient-at-start": lambda: _start()["gradient_B"],
     "stack-layers": lambda: L,
-    "stack-bound": partial(_stack, "bound"),
+    "stack-bound": _bound,
     "stack-aligned": partial(_stack, "aligned"),
     "stack-random": partial(_stack, "random"),
     "stack-theta": lambda: (1 + SCALING) ** L,

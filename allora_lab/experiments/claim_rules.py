@@ -15,13 +15,14 @@ NOT_RECORDED = "not recorded yet"
 
 @dataclass(frozen=True)
 class Evidence:
-    """One measured number: over how many seeds, its mean and its 95 % interval, and of what."""
+    """One measured number: of what, over how many `units`, its mean and its 95 % interval."""
 
     what: str
     n: int
     mean: float
     low: float
     high: float
+    units: str = "seeds"
 
     def words(self) -> str:
         """Return the mean and the interval to three digits."""

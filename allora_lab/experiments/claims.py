@@ -83,7 +83,7 @@ def _measured(piece: Judged) -> str:
     if piece.evidence is None:
         return f"- {piece.name}: {piece.outcome}"
     found = piece.evidence
-    return f"- {found.what}: {found.words()}, {found.n} seeds: {piece.outcome}"
+    return f"- {found.what}: {found.words()}, {found.n} {found.units}: {piece.outcome}"
 
 
 def _where_to_look(claim: Claim) -> str:

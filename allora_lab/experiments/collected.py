@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 from allora_lab.checks import require_known
 from allora_lab.config import RunConfig
 from allora_lab.experiments.comparison import ComparisonResult, compare
-from allora_lab.experiments.records import RunRecord, recorded
+from allora_lab.experiments.records import RunRecord, found_records, recorded, stamp
 from allora_lab.experiments.statistics import PairedResult, mean_interval
 from allora_lab.experiments.sweep import Sweep, read_sweep
 from allora_lab.files import REPOSITORY
@@ -38,7 +40,13 @@ class Recorded:
         """
         declared = {comparison.name: comparison for comparison in self.sweep.comparisons}
         require_known(f"comparison of sweeps/{self.sweep.name}.toml", name, declared)
-        return compare(declared[name], self.sweep.configs, self.records)
+        if name not in self._results:
+            self._results[name] = compare(declared[name], self.sweep.configs, self.records)
+        return self._results[name]
+
+    @cached_property
+    def _results(self) -> dict[str, ComparisonResult]:
+        return {}
 
     @property
     def said(self) -> str:
@@ -59,7 +67,14 @@ def read_recorded(name: str) -> Recorded:
     if not path.exists():
         raise ValueError(f"there is no sweep {name!r}: add sweeps/{path.name}, or name another")
     sweep = read_sweep(path)
-    return Recorded(sweep, tuple(recorded(sweep.name, sweep.configs)))
+    files = tuple((found, *stamp(found)) for found in found_records(sweep.name, sweep.configs))
+    return _read_once(path, path.read_text(), files)
+
+
+@lru_cache(maxsize=64)
+def _read_once(path: Path, _text: str, files: tuple[tuple[Path, int, int], ...]) -> Recorded:
+    """Return a sweep with its records, read anew when its text or one of the files changes."""
+    return Recorded(read_sweep(path), tuple(recorded(found for found, *_ in files)))
 
 
 def collect(name: str) -> Recorded:

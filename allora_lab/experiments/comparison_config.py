@@ -134,7 +134,7 @@ def by_setting(configs: Iterable[RunConfig]) -> dict[RunConfig, dict[int, RunCon
     """Return the runs of each setting by seed; a setting stands as its run of seed 0 would."""
     settings: dict[RunConfig, dict[int, RunConfig]] = defaultdict(dict)
     for config in configs:
-        settings[config.with_changes(seed=0)][config.seed] = config
+        settings[config.without_seed()][config.seed] = config
     return dict(settings)
 
 

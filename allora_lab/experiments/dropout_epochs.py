@@ -7,22 +7,13 @@ import numpy as np
 from scipy import stats
 
 from allora_lab.experiments.collected import collect, interval_text, verdict
+from allora_lab.experiments.epochs import accuracy_by_epoch, at_epoch, epoch_line, epoch_of_best
 from allora_lab.experiments.paper_numbers import DropoutRow, read_paper_table
 from allora_lab.experiments.records import RunRecord
-from allora_lab.experiments.statistics import mean_interval, paired
+from allora_lab.experiments.statistics import paired
 
 SWEEP = "dropout-epochs"
 SHORT, LONG = 3, 10  # the epochs of Table 2
-
-
-def accuracy_by_epoch(record: RunRecord) -> list[float]:
-    """Return the accuracies in percent, before training and after every epoch."""
-    return [100 * value for value in record.trace["evaluations"]["accuracy"]]
-
-
-def epoch_of_best(record: RunRecord) -> int:
-    """Return the first epoch, from 1, with a run's highest accuracy."""
-    return int(np.argmax(accuracy_by_epoch(record)[1:])) + 1
 
 
 def by_dropout(records: Sequence[RunRecord]) -> dict[float, list[RunRecord]]:
@@ -34,16 +25,8 @@ def by_dropout(records: Sequence[RunRecord]) -> dict[float, list[RunRecord]]:
 
 
 def _line(place: int, dropout: float, records: Sequence[RunRecord]) -> dict[str, Any]:
-    curves = [accuracy_by_epoch(record)[1:] for record in records]
-    mean, half = zip(*(mean_interval(values) for values in zip(*curves, strict=True)), strict=True)
-    return {
-        "label": f"dropout {dropout:g}",
-        "colour": place,
-        "x": list(range(1, len(mean) + 1)),
-        "mean": list(mean),
-        "half": list(half),
-        "marks": [int(np.argmax(mean)) + 1],
-    }
+    line = epoch_line(f"dropout {dropout:g}", place, [accuracy_by_epoch(r)[1:] for r in records])
+    return {**line, "marks": [int(np.argmax(line["mean"])) + 1]}
 
 
 def _paper_line(place: int, row: DropoutRow) -> dict[str, Any]:
@@ -57,11 +40,6 @@ def _paper_line(place: int, row: DropoutRow) -> dict[str, Any]:
         "half": None,
         "marks": [row.epoch_of_max],
     }
-
-
-def at_epoch(records: Sequence[RunRecord], epoch: int) -> dict[int, float]:
-    """Return the accuracy after an epoch, in percent, by seed."""
-    return {r.config["seed"]: accuracy_by_epoch(r)[epoch] for r in records}
 
 
 def _at(runs: dict[float, list[RunRecord]], epoch: int) -> list[str]:

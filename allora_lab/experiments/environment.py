@@ -52,15 +52,18 @@ def device_name(device: torch.device) -> str:
     return f"{device.type}: {model}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def code_version() -> tuple[str | None, bool | None]:
-    """Return the commit and whether the code differs from it; None, None outside a checkout."""
+def code_version(*also: str) -> tuple[str | None, bool | None]:
+    """Return the commit and whether the code differs from it; None, None outside a checkout.
+
+    `also` names folders that count as code besides the package.
+    """
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(REPOSITORY), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", *CODE))
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", *CODE, *also))
     except (OSError, subprocess.CalledProcessError):
         return None, None
 

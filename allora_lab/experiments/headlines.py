@@ -7,6 +7,7 @@ from allora_lab.experiments import dropout_epochs
 from allora_lab.experiments.ablation import PAPER_METHOD, RIVALS
 from allora_lab.experiments.collected import collect
 from allora_lab.experiments.comparison import ComparisonResult
+from allora_lab.experiments.epochs import at_epoch
 from allora_lab.experiments.paper_numbers import DropoutRow, paper_differences, read_paper_table
 from allora_lab.experiments.perception import AT_LR, AT_SCALED_LR, ON_UPDATE, by_optimizer
 from allora_lab.experiments.statistics import Estimate, PairedResult, paired
@@ -94,7 +95,7 @@ def _dropout() -> list[Headline]:
     for epoch, accuracy in printed.items():
         paper = f"{accuracy(by_place[most]) - accuracy(by_place[none]):+.2f}"
         result = paired(
-            *(dropout_epochs.at_epoch(runs[p], epoch) for p in (most, none)),
+            *(at_epoch(runs[p], epoch) for p in (most, none)),
         )
         mean = result.mean_difference
         counts = (int(mean > 0), int(mean == 0), int(mean < 0))

@@ -73,22 +73,59 @@ def find_record(folder: str, config: RunConfig) -> Path | None:
     A run is its settings: two sweeps that both ask for it share one record.  Records of another
     kind, such as `results/ripple`, which name their files by the fine-tune too, are passed over.
     """
-    own = record_path(folder, config)
-    if own.exists():
-        return own
-    others = sorted(results_folder().glob(f"*/{own.name}"))
-    return next((path for path in others if json.loads(path.read_text()).keys() == NAMES), None)
+    return next(iter(found_records(folder, [config])), None)
 
 
-def recorded(folder: str, configs: Iterable[RunConfig]) -> list[RunRecord]:
-    """Return the records there are of some runs, in their order; ValueError as `read_record`."""
-    paths = (find_record(folder, config) for config in configs)
-    return [_read_once(path, path.stat().st_mtime_ns) for path in paths if path is not None]
+def found_records(folder: str, configs: Iterable[RunConfig]) -> list[Path]:
+    """Return the records there are of some runs, in their order, each as `find_record`.
+
+    Folders are listed once for all runs, not once a run.
+    """
+    own, by_name, found = results_folder() / folder, _by_name(results_folder()), []
+    for config in configs:
+        paths = by_name.get(f"{config.run_id}.json", [])
+        mine = [path for path in paths if path.parent == own]
+        others = (path for path in paths if _is_run_record(path, *stamp(path)))
+        found += mine or [*others][:1]
+    return found
+
+
+def _by_name(results: Path) -> dict[str, list[Path]]:
+    """Return the JSON files of every folder of records, by name, folders in alphabetical order."""
+    found: dict[str, list[Path]] = {}
+    if not results.is_dir():
+        return found
+    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+        for path in folder.glob("*.json"):
+            found.setdefault(path.name, []).append(path)
+    return found
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Return what changes whenever a file is written anew: its number and its time of change."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def recorded(paths: Iterable[Path]) -> list[RunRecord]:
+    """Return the records in some files, read once each while they stay as they are.
+
+    Raises
+    ------
+    ValueError
+        As `read_record`.
+    """
+    return [_read_once(path, *stamp(path)) for path in paths]
 
 
 @cache
-def _read_once(path: Path, _changed_at: int) -> RunRecord:
+def _read_once(path: Path, _number: int, _changed_at: int) -> RunRecord:
     return read_record(path)
+
+
+@cache
+def _is_run_record(path: Path, _number: int, _changed_at: int) -> bool:
+    return json.loads(path.read_text()).keys() == NAMES
 
 
 def write_record(path: Path, record: RunRecord | FailedRun) -> None:

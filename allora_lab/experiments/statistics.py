@@ -63,6 +63,25 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     return float(np.mean(values)), float(half)
 
 
+def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median and the ends of its 95 % interval, whatever the values' distribution.
+
+    For values with outliers, such as times on a busy machine.  The ends are two of the values, by
+    the binomial distribution of how many lie below the median (`scipy.stats.quantile_test`).
+
+    Raises
+    ------
+    ValueError
+        With fewer than six values, of which no two are far enough out.
+    """
+    if len(values) < 6:
+        raise ValueError(
+            f"the interval of a median needs six values, got {len(values)}: add rounds"
+        )
+    low, high = stats.quantile_test(values, q=float(np.median(values))).confidence_interval(0.95)
+    return float(np.median(values)), float(low), float(high)
+
+
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> PairedResult:
     """Return how much `ours` is above `theirs`, seed by seed; seeds only one side has are left out.
 

@@ -13,13 +13,14 @@ import itertools
 import re
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from allora_lab.checks import require_kind, require_known
 from allora_lab.config import RunConfig, config_from
 from allora_lab.experiments.comparison_config import Comparison, comparisons_from
-from allora_lab.experiments.records import failure_path, find_record
+from allora_lab.experiments.records import failure_path, found_records
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,25 @@ class Sweep:
 
         A run that failed is not tried again, for it would most likely fail again, unless asked.
         """
+        share = self.configs[part::parts]
+        done = {path.stem for path in found_records(self.name, share)}
         return [
             config
-            for config in self.configs[part::parts]
-            if find_record(self.name, config) is None
+            for config in share
+            if config.run_id not in done
             and (retry_failed or not failure_path(self.name, config).exists())
         ]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's values; ValueError says where it is malformed."""
+    return toml_values(path, path.read_text())
+
+
+def toml_values(path: Path, text: str) -> dict[str, Any]:
+    """Return the values of a TOML file with this text; ValueError says where it is malformed."""
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
 
@@ -70,7 +78,12 @@ def expand_block(base: dict[str, Any], block: dict[str, Any]) -> list[RunConfig]
 
 def read_sweep(path: Path) -> Sweep:
     """Return the sweep of a TOML file; ValueError names a key or value that is wrong."""
-    values = read_toml(path)
+    return _sweep_in(path, path.read_text())
+
+
+@lru_cache(maxsize=64)
+def _sweep_in(path: Path, text: str) -> Sweep:
+    values = toml_values(path, text)
     for key in values:
         require_known("key of a sweep", key, ("name", "base", "block", "compare"))
     blocks, name = values.get("block", []), values.get("name", path.stem)

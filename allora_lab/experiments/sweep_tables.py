@@ -16,7 +16,7 @@ from allora_lab.experiments.comparison import (
     setting_text,
 )
 from allora_lab.experiments.comparison_config import SETTINGS, Comparison, by_setting
-from allora_lab.experiments.records import RunRecord, find_record, read_record
+from allora_lab.experiments.records import RunRecord, found_records, recorded
 from allora_lab.experiments.statistics import Estimate, mean_interval
 
 HEADINGS = {
@@ -65,8 +65,7 @@ def sweep_tables(
     ValueError
         As `read_record`, `cell_rows` and `comparison_rows`.
     """
-    paths = [find_record(name, config) for config in configs]
-    records = [read_record(path) for path in paths if path is not None]
+    records = recorded(found_records(name, configs))
     rows = comparison_rows(comparisons, configs, records)
     return SweepTables(name, cell_rows(configs, records), rows)
 
@@ -82,13 +81,13 @@ def cell_rows(configs: Sequence[RunConfig], records: Iterable[RunRecord]) -> lis
     ValueError
         If a setting's records are of different devices or revisions.
     """
-    recorded = {record.run_id: record for record in records}
+    by_id = {record.run_id: record for record in records}
     settings = by_setting(configs)
     columns = [name for name in SETTINGS if len({getattr(s, name) for s in settings}) > 1]
     columns = columns if "method" in columns else ["method", *columns]
     rows = []
     for setting, runs in settings.items():
-        found = [recorded[run.run_id] for run in runs.values() if run.run_id in recorded]
+        found = [by_id[run.run_id] for run in runs.values() if run.run_id in by_id]
         row: Row = {name: setting_text(getattr(setting, name)) for name in columns}
         what = ", ".join(f"{key} {value}" for key, value in row.items() if value)
         require_one_machine(what, found)

@@ -20,6 +20,7 @@ from allora_lab.experiments.dropout_epochs import dropout_epochs_content
 from allora_lab.experiments.flaws import flaws_content
 from allora_lab.experiments.learning_rates import learning_rate_content
 from allora_lab.experiments.perception import perception_content
+from allora_lab.experiments.stability import stability_content
 from allora_lab.panels.base import Panel, menu
 from allora_lab.plots.curves import curves_figure
 from allora_lab.plots.forest import forest_figure
@@ -46,6 +47,7 @@ EXPERIMENTS = {
     "ablation": Experiment("ALLoRA against its variants", ablation_content, forest_figure),
     "ranks": Experiment("rank by rank", ranks_content, curves_figure),
     "dropout-epochs": Experiment("dropout over ten epochs", dropout_epochs_content, curves_figure),
+    "stability": Experiment("ALLoRA over ten epochs", stability_content, curves_figure),
     "components": Experiment("one change at a time", components_content, forest_figure),
     "data-size": Experiment("how much data", data_size_content, curves_figure),
     "flaws": Experiment("the three flaws", flaws_content, curves_figure),

@@ -82,7 +82,11 @@ def _evidence_of(claim: Claim) -> list[str]:
     said = []
     for piece in judged:
         found = piece.evidence
-        what = piece.name if found is None else f"{found.what}: {found.words()}, {found.n} seeds"
+        what = (
+            piece.name
+            if found is None
+            else f"{found.what}: {found.words()}, {found.n} {found.units}"
+        )
         said.append(f"{what}: {piece.outcome}")
     return said
 

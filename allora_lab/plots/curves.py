@@ -1,4 +1,4 @@
-"""Recorded curves in panels side by side: a line of means, its band, its name at its end."""
+"""Recorded curves in panels: a line of means, its band, its name at its end."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from allora_lab.plots.forest import (
+from allora_lab.plots.layout import (
     LINE_POINTS,
     fit_panels,
     number_axis,
@@ -109,16 +109,17 @@ def _scale_x(axes: Axes, panel: Mapping[str, Any], x: np.ndarray) -> None:
         axes.xaxis.set_major_locator(FixedLocator(_apart(x, np.log(x) if base else x, inches)))
 
 
-def _draw_line(axes: Axes, line: Mapping[str, Any]) -> EndLabel:
+def _draw_line(axes: Axes, line: Mapping[str, Any], opacity: float) -> EndLabel:
     """Draw a line, its band and its marks; return the name to write at its end."""
     x, mean, half = _points(line)
     colour = colour_of(line["colour"])
+    is_dashed = line["colour"] == "paper" or bool(line.get("dashed"))
     has_band = np.isfinite(mean) & np.isfinite(half)
     around = np.pad(has_band, 1)
     is_alone = has_band & ~around[:-2] & ~around[2:]  # a band of one point would not be seen
     if (has_band & ~is_alone).any():
         axes.fill_between(
-            x, mean - half, mean + half, where=has_band, color=colour, alpha=0.13, lw=0
+            x, mean - half, mean + half, where=has_band, color=colour, alpha=opacity, lw=0
         )
     if is_alone.any():
         axes.errorbar(
@@ -128,7 +129,8 @@ def _draw_line(axes: Axes, line: Mapping[str, Any]) -> EndLabel:
         x,
         mean,
         color=colour,
-        ls="--" if line["colour"] == "paper" else "-",
+        ls="--" if is_dashed else "-",
+        mfc="white" if is_dashed else colour,
         lw=2,
         marker="o",
         ms=4.5 if len(x) <= MANY_POINTS else 2,
@@ -162,7 +164,8 @@ def curve_axes(
     low, high = y_limits or y_reach([panel])
     x = np.unique(np.concatenate([_points(line)[0] for line in panel["lines"]]))
     _scale_x(axes, panel, x)
-    ends = [_draw_line(axes, line) for line in panel["lines"]]
+    opacity = min(0.13, 0.35 / len(panel["lines"]))  # bands of many lines lie over each other
+    ends = [_draw_line(axes, line, opacity) for line in panel["lines"]]
     axes.set_xmargin(0.04)
     axes.set_xlim(axes.get_xlim())
     axes.set_ylim(low, high)
@@ -189,13 +192,13 @@ def _band_note(content: Mapping[str, Any]) -> str:
 
 
 def curves_figure(content: Mapping[str, Any]) -> Figure:
-    """Return panels of curves side by side, from content that JSON can hold.
+    """Return panels of curves, in rows, from content that JSON can hold.
 
     `panels` is a list of dicts: `title`, `x_label`, `y_label`, `x_scale` ("linear", "log2" or
     "log10"), `share_y` (whether its limits of y are those of the others that say so), and `lines`.
     A line has a `label`, a `colour` (a method's key, a place 0 to 5 in an ordered sequence, or
-    "paper"), `x`, `mean`, `half` (of the 95 % interval; None where none is known) and `marks`, the
-    x of points to draw larger.  None among `mean` or `half` is a gap.  `seeds` and `note`, where
+    "paper"), `x`, `mean`, `half` (of the 95 % interval; None where none is known), `marks`, the x
+    of points to draw larger, and `dashed`, to tell it from another of its colour.  None among `mean` or `half` is a gap.  `seeds` and `note`, where
     given, are written below.
 
     Raises

@@ -1,75 +1,23 @@
-"""Differences with their intervals around zero, and how panels of any size are put side by side."""
+"""Differences with their intervals around zero, in panels."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.ticker import MaxNLocator
 
-from allora_lab.plots.style import SUPERSCRIPTS, lab_style
+from allora_lab.plots.layout import GREY, fit_panels, number_axis, title_axes
+from allora_lab.plots.style import lab_style
 
 Row = Mapping[str, Any]
 Headings = list[tuple[float, str]]  # how far down, in rows, and what it says
-ABOVE, BELOW, NEITHER, GREY = "#0072B2", "#D55E00", "#555555", "#777777"
+ABOVE, BELOW, NEITHER = "#0072B2", "#D55E00", "#555555"
 AXES_WIDTH = 3.2  # inches
 ROW_HEIGHT = 0.27  # inches
 GROUP_GAP = 0.5  # rows
-LINE_POINTS = 13.5  # from line to line of small text
 PAD = 10  # points between the axes and what is written beside them
-
-
-def short_number(value: float, _place: int | None = None) -> str:
-    """Return a number as a tick's label, as 2 · 10⁻⁷ where it is below 10⁻⁴ or from 10⁶ up."""
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        return f"{value:.10g}".replace("-", "−")
-    mantissa, exponent = f"{value:.9e}".split("e")
-    mantissa = mantissa.rstrip("0").rstrip(".").replace("-", "−")
-    power = f"10{str(int(exponent)).translate(SUPERSCRIPTS)}"
-    return power if mantissa == "1" else f"{mantissa} · {power}"
-
-
-def number_axis(axis: Axis, reach: float, *, integer: bool = False) -> None:
-    """Give a linear axis that goes to ± `reach` ticks with room for their labels, each by itself."""
-    most = 6 if 0.1 <= reach < 1e4 else 3
-    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10], integer=integer))
-    axis.set_major_formatter(short_number)
-
-
-def title_axes(axes: Axes, title: str, inches: float, left: float = 0.0) -> None:
-    """Write a panel's title over a width, in as many lines as it takes, from `left` inches on."""
-    width = axes.bbox.width / axes.figure.dpi
-    words = textwrap.fill(title, max(16, int(inches / 0.1)))
-    axes.set_title(words, fontsize="medium", x=left / width)
-
-
-def fit_panels(figure: Figure, note: str = "", gap: float = 0.35, edge: float = 0.12) -> None:
-    """Make a figure as large as its axes, all that is written around them, and a note below.
-
-    The axes keep their sizes; they stand side by side, their tops in one line.  Lengths in inches.
-    """
-    dpi, panels = figure.dpi, figure.axes
-    boxes = [axes.bbox.frozen() for axes in panels]
-    tights = [axes.get_tightbbox() for axes in panels]  # with all that is written around
-    pairs = list(zip(boxes, tights, strict=True))
-    width = sum(tight.width for tight in tights) / dpi + gap * (len(panels) - 1) + 2 * edge
-    note = textwrap.fill(note, max(20, int(width / 0.075)))
-    foot = (note.count("\n") + 1) * LINE_POINTS / 72 + 0.1 if note else 0.0
-    above = max(tight.y1 - box.y1 for box, tight in pairs) / dpi
-    below = max(box.y1 - tight.y0 for box, tight in pairs) / dpi
-    height = above + below + foot + 2 * edge
-    figure.set_size_inches(width, height)
-    x, top = edge, height - edge - above
-    for axes, (box, tight) in zip(panels, pairs, strict=True):
-        left, bottom = x + (box.x0 - tight.x0) / dpi, top - box.height / dpi
-        sizes = box.width / dpi / width, box.height / dpi / height
-        axes.set_position((left / width, bottom / height, *sizes))
-        x += tight.width / dpi + gap
-    figure.text(edge / width, edge / height, note, fontsize="small", color=GREY, va="bottom")
 
 
 def number_format(rows: Sequence[Row]) -> str:
@@ -225,7 +173,7 @@ def _key(content: Mapping[str, Any]) -> str:
 
 
 def forest_figure(content: Mapping[str, Any]) -> Figure:
-    """Return panels of differences with intervals side by side, from content that JSON can hold.
+    """Return panels of differences with intervals, in rows, from content that JSON can hold.
 
     `panels` is a list of dicts: `title`, `x_label` and `rows`.  A row has a `label`, `mean`, `low`
     and `high` (the ends of its interval, None where none is known), `emphasis` (true for a pooled

@@ -85,10 +85,12 @@ def lab_style() -> AbstractContextManager[None]:
 
 
 def spread(positions: Sequence[float], gap: float, top: float = 1.0) -> list[float]:
-    """Return positions moved apart to at least `gap`, in their order, within 0 to `top` if it fits.
+    """Return positions moved apart to at least `gap`, in their order, within 0 to `top`.
 
-    They are pushed upwards, then all moved down together until their mean is where it was.
+    They are pushed upwards, then all moved down together until their mean is where it was.  Where
+    the gaps do not fit, they are as large as they can be.
     """
+    gap = min(gap, top / max(1, len(positions) - 1))
     order = sorted(range(len(positions)), key=positions.__getitem__)
     placed = [0.0] * len(positions)
     floor = float("-inf")

@@ -35,7 +35,8 @@ def random_factors(
     """Return A and B with independent normal entries, scaled so that every ||B_l A_l|| is 1."""
     A = torch.randn(n, L, r, d, generator=generator, dtype=torch.float64)
     B = torch.randn(n, L, d, r, generator=generator, dtype=torch.float64)
-    return A, B / torch.linalg.matrix_norm(B @ A, ord=2)[..., None, None]
+    of_A, of_B = torch.linalg.qr(A.mT).R, torch.linalg.qr(B).R  # BA and this r x r have one norm
+    return A, B / torch.linalg.matrix_norm(of_B @ of_A.mT, ord=2)[..., None, None]
 
 
 def apply(M: Float[Tensor, "n i j"], x: Float[Tensor, "n j"]) -> Float[Tensor, "n i"]:

@@ -63,6 +63,31 @@ def test_a_comparison_counts_once_every_planned_seed_is_recorded(toy):
     assert math.isclose(found.high, 2 + 4.302653 / math.sqrt(3), rel_tol=1e-6)
 
 
+def record_both(method_accuracy):
+    for seed in range(3):
+        for method, accuracy in method_accuracy.items():
+            config = RunConfig(method=method, steps=4, seed=seed)
+            write_record(record_path("toy", config), a_record(config, accuracy + 0.1 * seed))
+
+
+def test_what_was_read_is_read_anew_when_a_record_or_the_file_changes(toy, tmp_path, monkeypatch):
+    record_both({"allora": 0.51, "lora": 0.50})
+    first = collected.read_recorded("toy")
+    assert collected.read_recorded("toy") is first
+    assert first.comparison("ALLoRA - LoRA") is first.comparison("ALLoRA - LoRA")
+    assert math.isclose(pooled_evidence("toy", "ALLoRA - LoRA", {}).mean, 1)
+    record_both({"allora": 0.55})
+    assert math.isclose(pooled_evidence("toy", "ALLoRA - LoRA", {}).mean, 5)
+    path = tmp_path / "sweeps" / "toy.toml"
+    path.write_text(SWEEP.replace("ours = ", "theirs0 = ").replace("theirs = ", "ours = "))
+    path.write_text(path.read_text().replace("theirs0", "theirs"))
+    assert math.isclose(pooled_evidence("toy", "ALLoRA - LoRA", {}).mean, -5)
+    record_path("toy", RunConfig(method="lora", steps=4, seed=2)).unlink()
+    assert pooled_evidence("toy", "ALLoRA - LoRA", {}) is None
+    monkeypatch.setenv("ALLORA_LAB_RESULTS", str(tmp_path / "elsewhere"))
+    assert collected.read_recorded("toy").records == ()
+
+
 def test_where_keeps_the_settings_asked_for(toy, tmp_path):
     path = tmp_path / "sweeps" / "toy.toml"
     path.write_text(SWEEP.replace("vary = { method", "vary = { r = [4, 8], method"))
@@ -102,6 +127,8 @@ def test_dropout_is_compared_at_an_epoch_and_by_the_best_epoch(tmp_path, monkeyp
     assert math.isclose(long.mean, 4 + 0.1 * 2)
     assert long.low < long.mean < long.high
     assert DROPOUT_EVIDENCE["dropout-0.4-best-epoch"]().mean == 4
+    assert DROPOUT_EVIDENCE["dropout-0.2-best-epoch"]().mean == 2
+    assert math.isclose(DROPOUT_EVIDENCE["dropout-0.05-epoch-10"]().mean, 2)
     late = DROPOUT_EVIDENCE["dropout-0-from-6-to-10"]()
     assert math.isclose(late.mean, -4)
     assert late.n == 5

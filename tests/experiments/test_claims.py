@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,9 +17,12 @@ from allora_lab.experiments.claim_rules import (
     Evidence,
     evidence_of,
 )
-from allora_lab.experiments.claim_sweeps import DROPOUT_EVIDENCE
+from allora_lab.experiments.claim_sweeps import DROPOUT_EVIDENCE, STABILITY_EVIDENCE
 from allora_lab.experiments.claims import RULES_IN_WORDS, fidelity_markdown
+from allora_lab.experiments.dropout_ols import PLACEMENTS, dropout_ols_content
+from allora_lab.experiments.hessian import hessian_content
 from allora_lab.experiments.paper_numbers import paper_differences
+from allora_lab.experiments.ripple import ripple_content
 from allora_lab.theory.adaptive_rate import row_norm
 
 ROW = """
@@ -113,7 +117,8 @@ def test_what_is_not_recorded_leaves_a_claim_open(tmp_path, monkeypatch):
     assert piece.evidence is None
     with pytest.raises(ValueError, match="not recorded yet; choose open"):
         judge(a_claim("holds", UP))
-    assert {name for name, of in {**EVIDENCE, **DROPOUT_EVIDENCE}.items() if of()} == set()
+    every = {**EVIDENCE, **DROPOUT_EVIDENCE, **STABILITY_EVIDENCE}
+    assert {name for name, of in every.items() if of()} == set()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +171,34 @@ def test_numbers_are_computed_when_a_verdict_quotes_them():
 def test_every_number_is_one():
     for name, compute in NUMBERS.items():
         assert math.isfinite(compute()), name
+
+
+def test_numbers_are_those_of_the_figures():
+    ols, hessian = dropout_ols_content(), hessian_content()
+    moving = ols["cases"]["output"]["not_whitened"]["moving"]
+    noise = dict(zip(moving["steps"], np.divide(moving["spread"], moving["effect"]), strict=True))
+    missed = {p: ols["cases"][p]["not_whitened"]["shrinkage"]["distance"] for p in PLACEMENTS}
+    condition = hessian["conditioning"]
+    medians = dict(zip(condition["n"], condition["median"], strict=True))
+    start = next(row for row in hessian["landscape"] if row["scale"] == 1)
+    wait = hessian["escape"]
+    stack = ripple_content()["stacks"]["multi-linear"]
+    expected = {
+        **{f"noise-after-{n}": noise[n] for n in (3, 10, 100, 10000)},
+        **{f"ridge-missed-{placement}": distance for placement, distance in missed.items()},
+        **{f"condition-at-{n}": medians[n] for n in (4, 32)},
+        **{f"few-{name}": hessian["spectra"][0][name] for name in ("n", "rank", "size")},
+        **{f"appendix-{line}": ols["appendix"][line] for line in ("printed", "corrected")},
+        **{f"stack-{curve}": stack[curve][-1] for curve in ("bound", "aligned", "random")},
+        "one-loss-strays": ols["sampled"]["errors"][0] / ols["sampled"]["added"],
+        "masked-entries": ols["setting"]["n"] * ols["setting"]["c"],
+        "std-at-zero": ols["std_from_zero"]["std"][0],
+        "joint-bias": ols["joint_bias"]["bias"] / ols["joint_bias"]["effect"],
+        "d-in": hessian["d_in"],
+        "wait": wait["times"][wait["scales"].index(1.0)] / wait["full_time"],
+        "gradient-at-start": start["gradient_B"],
+    }
+    assert {name: NUMBERS[name]() for name in expected} == pytest.approx(expected, rel=1e-9)
 
 
 def printed_gaps(*names):

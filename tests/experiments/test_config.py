@@ -75,6 +75,16 @@ def test_a_none_is_filled_with_what_it_stands_for():
     assert RunConfig(method="lora", lr=0.5).head_lr == 1e-3
 
 
+def test_runs_of_one_setting_share_their_run_of_seed_0():
+    run = RunConfig(method="allora", r=4, target_modules=("query",), seed=3)
+    assert run.run_id.startswith("minilm--rotten_tomatoes_rated--allora--adamw--seed3--")
+    setting = run.without_seed()
+    assert setting == run.with_changes(seed=0)
+    assert hash(setting) == hash(run.with_changes(seed=0))
+    assert setting.run_id == run.with_changes(seed=0).run_id != run.run_id
+    assert run.seed == 3
+
+
 def test_the_run_id_names_a_file_and_survives_json():
     config = RunConfig(method="allora", model="org/name")
     assert "/" not in config.run_id

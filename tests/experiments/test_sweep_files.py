@@ -22,6 +22,7 @@ EXPERIMENTS = (
     "learning-rate",
     "perception",
     "ranks",
+    "stability",
 )
 
 

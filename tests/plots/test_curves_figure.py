@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from allora_lab.plots.curves import SEQUENCE, colour_of, curve_axes, curves_figure
-from allora_lab.plots.forest import short_number
+from allora_lab.plots.layout import short_number
 from allora_lab.plots.style import COLOURS
 
 LINE = {

@@ -1,0 +1,165 @@
+"""What a step costs, in time and in memory, beside one of LoRA: `benchmarks/step.py` makes the record."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from allora_lab.experiments.claim_rules import Evidence
+from allora_lab.experiments.statistics import median_interval
+from allora_lab.files import results_folder
+from allora_lab.methods import METHODS
+
+COMMAND = "python benchmarks/step.py --rounds 20 --json results/cost/step.json"
+LORA = "lora"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRecord:
+    """What one run of the benchmark measured.
+
+    `seconds` of a step, one a round, and `peak_bytes`, the most memory allocated at once in a step,
+    are by contender: a method's key, or a name of PEFT's.  In a round each takes one step.  A step
+    has `batch` sentences of `tokens` tokens; all `target_modules` have adapters of rank `r`.
+    """
+
+    seconds: dict[str, list[float]]
+    peak_bytes: dict[str, int]
+    r: int
+    batch: int
+    tokens: int
+    target_modules: list[str]
+    code_commit: str | None
+    code_dirty: bool | None
+    packages: dict[str, str]
+    device: str
+    finished_at: str
+
+
+def cost_path() -> Path:
+    """Return where the record stands."""
+    return results_folder() / "cost" / "step.json"
+
+
+def read_cost_record(path: Path) -> CostRecord:
+    """Return the record in a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is no such record, or its contenders have not all as many rounds, and a peak.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no cost is recorded: {COMMAND} makes the record")
+    try:
+        values = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}): delete it and measure again") from None
+    names = {field.name for field in fields(CostRecord)}
+    if not isinstance(values, dict) or values.keys() != names:
+        raise ValueError(f"{path} is not a record of this version: delete it and measure again")
+    record = CostRecord(**values)
+    rounds = {len(seconds) for seconds in record.seconds.values()}
+    if len(rounds) != 1 or record.seconds.keys() != record.peak_bytes.keys():
+        raise ValueError(f"{path} does not have every contender in every round: measure again")
+    if LORA not in record.seconds:
+        raise ValueError(f"{path} has no {LORA!r} to compare with: measure again")
+    return record
+
+
+def time_ratio(record: CostRecord, name: str) -> tuple[float, float, float]:
+    """Return the median, over rounds, of a step's time over LoRA's in that round, and its interval."""
+    pairs = zip(record.seconds[name], record.seconds[LORA], strict=True)
+    return median_interval([ours / lora for ours, lora in pairs])
+
+
+def memory_ratio(record: CostRecord, name: str) -> float:
+    """Return a step's peak memory over LoRA's."""
+    return record.peak_bytes[name] / record.peak_bytes[LORA]
+
+
+def _label(name: str) -> str:
+    return METHODS[name].label if name in METHODS else name
+
+
+def _others(record: CostRecord) -> list[str]:
+    return [name for name in record.seconds if name != LORA]
+
+
+def _row(name: str, *ratios: float | None) -> dict[str, Any]:
+    """Return a row of a figure: how much more than LoRA's, in percent, and the interval's ends."""
+    percent = [None if ratio is None else 100 * (ratio - 1) for ratio in ratios]
+    ends = dict(zip(("mean", "low", "high"), percent, strict=True))
+    return {"label": _label(name), **ends, "group": "", "emphasis": False}
+
+
+def _sentence(record: CostRecord, name: str) -> str:
+    median, low, high = time_ratio(record, name)
+    mebibytes = (record.peak_bytes[name] - record.peak_bytes[LORA]) / 2**20
+    return (
+        f"{_label(name)}: a step takes {median:.3f} [{low:.3f}, {high:.3f}] times as long as one of "
+        f"LoRA, and at its peak {memory_ratio(record, name):.3f} times the memory ({mebibytes:+.2f} "
+        "MiB)."
+    )
+
+
+def cost_content() -> dict[str, Any]:
+    """Return how much longer a step is than LoRA's, and how much more memory it takes.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_cost_record`.
+    """
+    record = read_cost_record(cost_path())
+    others = _others(record)
+    setting = (
+        f"A step of MiniLM, {record.batch} x {record.tokens} tokens, r = {record.r} on all linear "
+        f"layers, AdamW: the median of {len(record.seconds[LORA])} rounds in which all take turns, "
+        f"with its 95 % interval over rounds; {record.device}."
+    )
+    return {
+        "panels": [
+            {
+                "title": "Time of a step",
+                "x_label": "more than LoRA's, %",
+                "rows": [_row(name, *time_ratio(record, name)) for name in others],
+            },
+            {
+                "title": "Peak memory of a step",
+                "x_label": "more than LoRA's, %",
+                "rows": [_row(name, memory_ratio(record, name), None, None) for name in others],
+            },
+        ],
+        "sentences": [
+            setting,
+            *(_sentence(record, name) for name in others),
+        ],
+    }
+
+
+def _time_evidence(name: str) -> Evidence | None:
+    if not cost_path().exists():
+        return None
+    record = read_cost_record(cost_path())
+    what = f"time of a step of {_label(name)} over one of LoRA, median"
+    return Evidence(what, len(record.seconds[LORA]), *time_ratio(record, name), units="rounds")
+
+
+def _memory_evidence(name: str) -> Evidence | None:
+    if not cost_path().exists():
+        return None
+    ratio = memory_ratio(read_cost_record(cost_path()), name)
+    what = f"peak memory of a step of {_label(name)} over one of LoRA"
+    return Evidence(what, 1, ratio, ratio, ratio, units="step, which repeats exactly")
+
+
+COST_EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
+    f"cost-{name}-{quantity}": partial(evidence, name)
+    for name in ("allora", "allora-update", "dora")
+    for quantity, evidence in (("time", _time_evidence), ("memory", _memory_evidence))
+}
