@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "adapters": {"checks"},
     "theory": {"checks"},
     "allocation": {"adapters", "checks"},
+    "export": {"adapters", "files"},
     "method": {"adapters", "allocation"},
     "rank_methods": {"adapters", "allocation", "method"},
     "methods": {"adapters", "checks", "method", "rank_methods"},
@@ -45,7 +46,8 @@ MAY_IMPORT = {
     "figures": {"config", "experiments", "plots", "theory", "training"},
     "panels": {"allocation", "config", "experiments", "methods", "plots", "theory", "training"},
     "commands": {
-        *("checks", "config", "data", "experiments", "figures", "files", "methods", "training"),
+        *("checks", "config", "data", "experiments", "export", "figures", "files"),
+        *("methods", "training"),
     },
     "sweep_commands": {"checks", "commands", "config", "experiments", "files", "training"},
     "cli": {"__init__", "commands", "sweep_commands"},

@@ -155,18 +155,21 @@ def run(
     *,
     device: str = "auto",
     checkpoint: Path | None = None,
+    on_built: Callable[[PreTrainedModel], None] = lambda _model: None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord | None:
     """Fine-tune as `config` says and return the record, or None if it was stopped before the end.
 
-    A checkpoint, when one is named, is resumed from if it exists and removed at the end.
+    A checkpoint, when one is named, is resumed from if it exists and removed at the end.  `on_built`
+    is given the adapted model before training; it is trained in place, so who keeps it has it after.
     """
     where = environment.resolve_device(device)
     commit, dirty = environment.code_version()
     dataset = load_text(config.dataset)
     loaded = build_adapted(config, len(dataset.label_names))
     model = loaded.model.to(where)
+    on_built(model)
     environment.reset_peak_memory(where)
     progress, train_seconds = fine_tune(
         config,
