@@ -63,7 +63,9 @@ def test_when_every_module_lost_one_nothing_is_given_out():
 def test_a_module_without_ranks_can_come_back_but_after_the_others():
     scores = rows(a=[0.1, 0.2, 0.3], empty=[], b=[-5.0, 9.0], c=[5.0])
     assert reallocate(scores, 1, dict.fromkeys(scores, 9)).added == {
-        **{"a": 0, "empty": 0, "b": 0},
+        "a": 0,
+        "empty": 0,
+        "b": 0,
         "c": 1,
     }
     scores["b"] = scores["b"][:1]
