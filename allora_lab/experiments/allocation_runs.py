@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from allora_lab.config import HOOK_COUNTS, HOOK_RATES, RunConfig, config_from
-from allora_lab.experiments.records import RunRecord, recorded
+from allora_lab.experiments.records import RunRecord, find_record, recorded
 from allora_lab.experiments.sweep import read_sweep, read_toml
 from allora_lab.files import REPOSITORY
 from allora_lab.methods import get_method
@@ -44,7 +44,8 @@ def allocation_config(
 
 def recorded_run(config: RunConfig) -> RunRecord | None:
     """Return the record of a run, or None."""
-    return next(iter(recorded(SWEEP, [config])), None)
+    path = find_record(SWEEP, config)
+    return None if path is None else recorded([path])[0]
 
 
 def accuracies_by_budget(method: str, ranks_moved: int | None) -> dict[int, list[float]]:
