@@ -163,6 +163,8 @@ NAMES = [f"layer.{block}.{m}" for block in range(3) for m in ("query", "value", 
 def test_modules_are_counted_by_block():
     assert modules_per_block(NAMES) == 3
     assert modules_per_block([*NAMES, "layer.1.down"]) == 4
+    assert modules_per_block([*NAMES, "pooler", "projection"]) == 3
+    assert modules_per_block(["query", "value"]) == 2
     assert blocks(NAMES) == 3
 
 
