@@ -44,22 +44,23 @@ class Allocator(TrainingHook):
     """
 
     def __init__(self, context: HookContext, score: Callable[[HookContext], RankScore]) -> None:
-        self.settings, self.seed = context.settings, context.seed
+        self.settings, self.steps, self.seed = context.settings, context.steps, context.seed
         self.optimizer, self.layers = context.optimizer, gated_layers(context.model)
         for name in ("first_round", "round_every", "rounds"):
             require_at_least(name, getattr(self.settings, name), 1)
         self.score = score(context)
         self.optimizers = (self.optimizer, *self.score.optimizers)
+        ranks = ranks_by_module(self.layers)
         if self.settings.rank_budget is not None:
             ranks = starting_ranks(self.capacities(), self.settings.rank_budget)
-            set_ranks(self.layers, ranks, self.optimizers, self.seed)
-        self.ranks_moved = self.settings.ranks_moved or modules_per_block(self.layers)
-        total = sum(ranks_by_module(self.layers).values())
+        moved, total = self.settings.ranks_moved, sum(ranks.values())
+        self.ranks_moved = modules_per_block(self.layers) if moved is None else moved
         if not 1 <= self.ranks_moved <= total:
             raise ValueError(
                 f"ranks_moved must be at least 1 and at most {total}, the ranks there are, got "
                 f"{self.ranks_moved}"
             )
+        set_ranks(self.layers, ranks, self.optimizers, self.seed)  # all is well: now change it
         self.rounds_done = 0
 
     def capacities(self) -> dict[str, int]:
@@ -71,10 +72,13 @@ class Allocator(TrainingHook):
         self.score.after_backward()
 
     def is_due(self, done: int) -> bool:
-        """Return whether a round comes after `done` steps: at K1, K1 + K2, K1 + 2 K2, ..."""
+        """Return whether a round comes after `done` steps: at K1, K1 + K2, K1 + 2 K2, ...
+
+        None comes after the last step, for nothing would train what it gives out.
+        """
         since = done - self.settings.first_round
         due = since >= 0 and since % self.settings.round_every == 0
-        return due and self.rounds_done < self.settings.rounds
+        return due and self.rounds_done < self.settings.rounds and done < self.steps
 
     def after_step(self, done: int) -> Mapping[str, Any] | None:
         """Hold a round when one is due, and return what it did, for the trace."""

@@ -23,7 +23,8 @@ Scores = dict[str, Tensor]  # by layer, one value a rank, float64
 
 def negative_cross_entropy(logits: Tensor, labels: Tensor, copies: int = 1) -> Tensor:
     """Return S of each copy of a batch, (copies,), in nats: logits (copies · n, classes), labels (n,)."""
-    losses = F.cross_entropy(logits.float(), labels.repeat(copies), reduction="none")
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses = F.cross_entropy(wide, labels.repeat(copies), reduction="none")
     return -losses.double().view(copies, -1).mean(dim=1)
 
 

@@ -1,5 +1,6 @@
 """Where an adapted layer stands in a model: which block, and which module of it."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from torch import nn
@@ -35,12 +36,13 @@ def place_of(name: str) -> tuple[int, str]:
 
 
 def modules_per_block(names: Iterable[str]) -> int:
-    """Return N_mod: how many adapted modules the fullest block has."""
-    found: dict[int, int] = {}
-    for name in names:
-        block, _ = place_of(name)
-        found[block] = found.get(block, 0) + 1
-    return max(found.values())
+    """Return N_mod: how many adapted modules the fullest block has.
+
+    Modules beside the blocks, as BERT's pooler, are counted only where there is no block.
+    """
+    every = list(names)
+    inside = [name for name in every if any(part.isdigit() for part in name.split("."))]
+    return max(Counter(place_of(name)[0] for name in inside or every).values())
 
 
 def blocks(names: Iterable[str]) -> int:

@@ -2,7 +2,8 @@
 
 A classifier reads the first token of the last block, a masked token is read by nobody, and what
 nobody reads need not be computed.  Rows with no gradient are candidates; they count as unread only
-if large random values in their place leave the logits as they were, to the last bit.
+if large random values in their place leave the logits as they were, to the last bit, whatever stands
+in the other rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,16 +36,41 @@ def _is_read(
         return run
 
     with torch.enable_grad(), forwards(model, {n: tapped(n, f) for n, f in instead.items()}):
-        logits = model(**inputs).logits.float()
+        logits = model(**inputs).logits
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
         of = list(outputs.values())
-        gradients = torch.autograd.grad((logits * weights.to(logits)).sum(), of, allow_unused=True)
-    return {
-        name: torch.zeros(y.shape[:-1], dtype=torch.bool, device=y.device)
-        if g is None
-        else (g != 0).any(dim=-1)
-        for (name, y), g in zip(outputs.items(), gradients, strict=True)
-    }
+        total = (logits * weights.to(logits)).sum() + sum(0 * y.sum() for y in of)
+        gradients = torch.autograd.grad(total, of) if of else ()
+    return {n: (g != 0).any(dim=-1) for n, g in zip(outputs, gradients, strict=True)}
+
+
+def _disturbed(
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    instead: Mapping[str, Forward],
+    read: Mapping[str, Tensor],
+    unread_seed: int,
+    read_seed: int | None = None,
+) -> Tensor:
+    """Return the logits with noise in every unread row, and with `read_seed` some in the read ones."""
+    of_unread = torch.Generator().manual_seed(unread_seed)
+    of_read = torch.Generator().manual_seed(read_seed or 0)
+
+    def noisy(forward: Forward, is_read: Tensor) -> Forward:
+        def run(x: Tensor) -> Tensor:
+            y = forward(x)
+            if y.shape[:-1] != is_read.shape:  # what it is given depends on what others give
+                return torch.full_like(y, torch.nan)
+            noise = NOISE * torch.randn(y.shape, generator=of_unread).to(y)
+            if read_seed is not None and is_read.any():
+                size = y[is_read].abs().mean()
+                y = y + size * torch.randn(y.shape, generator=of_read).to(y)
+            return torch.where(is_read[..., None], y, noise)
+
+        return run
+
+    with torch.no_grad(), forwards(model, {n: noisy(instead[n], r) for n, r in read.items()}):
+        return model(**inputs).logits
 
 
 def rows_read(
@@ -53,28 +79,16 @@ def rows_read(
     """Return, for the layers of `instead` that compute rows nobody reads, the rows that are read.
 
     `logits` are those of the model with `instead`.  A layer is left out when nearly all its rows
-    are read; all are, when noise in the unread rows moves the logits.
+    are read.  All are, when noise in the unread rows moves the logits, or moves them once the rows
+    that are read have been changed too: a unit that is off in this pass may be on in another.
     """
     read = _is_read(model, inputs, instead)
-    partly = {n: r for n, r in read.items() if r.float().mean() < WORTH_IT}
-    generator = torch.Generator().manual_seed(1)
-
-    def noisy(forward: Forward, is_read: Tensor) -> Forward:
-        def run(x: Tensor) -> Tensor:
-            y = forward(x)
-            noise = NOISE * torch.randn(y.shape, generator=generator)
-            return torch.where(is_read[..., None], y, noise.to(y))
-
-        return run
-
-    with (
-        torch.no_grad(),
-        forwards(model, {**instead, **{n: noisy(instead[n], r) for n, r in partly.items()}}),
-    ):
-        disturbed = model(**inputs).logits
-    if not torch.equal(disturbed, logits):
+    partly = {n: r.float().mean() < WORTH_IT for n, r in read.items()}
+    as_they_are = _disturbed(model, inputs, instead, read, unread_seed=1)
+    changed = [_disturbed(model, inputs, instead, read, seed, read_seed=4) for seed in (2, 3)]
+    if not (torch.equal(as_they_are, logits) and torch.equal(*changed)):
         return {}
-    return {name: is_read.flatten().nonzero().flatten() for name, is_read in partly.items()}
+    return {name: read[name].flatten().nonzero().flatten() for name, few in partly.items() if few}
 
 
 def only_rows(

@@ -39,17 +39,11 @@ def spread(n: int, averages: Mapping[str, float], room: Mapping[str, int]) -> di
     passes its share on by the same rule; when none has, the rest is not given (footnote 4).
     """
     given = dict.fromkeys(averages, 0)
-    left = n
-    while left:
+    for _ in range(n):  # each to the one that has been given least; of equals the higher average
         open_to = [m for m in averages if given[m] < room[m]]
         if not open_to:
             break
-        share, rest = divmod(left, len(open_to))
-        ranked = sorted(open_to, key=lambda m: -averages[m])  # stable: of equals the first
-        for place, module in enumerate(ranked):
-            part = min(share + (place < rest), room[module] - given[module])
-            given[module] += part
-            left -= part
+        given[min(open_to, key=lambda m: (given[m], -averages[m]))] += 1
     return given
 
 

@@ -9,16 +9,19 @@ output y into y - c or, for M_r, into y₀ + c₀, where c = s g_k (x · A_k) B_
 - what comes after m is computed, with W + s B diag(g) A as one matrix, and for M_r with W alone,
   and of each layer only the rows that the logits read (see `allocation.reach`).
 
-A rank whose column of B or gate is zero, as a new one's is, changes nothing and costs nothing.  The
-most memory is K copies of the batch and one more weight for each adapted layer.
+A rank whose column of B or gate is zero, as a new one's is, changes nothing and costs nothing, and
+so does one of a layer that the model does not call.  The most memory is K copies of the batch and one
+more weight for each adapted layer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from allora_lab.adapters.base import linear_weight
+from allora_lab.adapters.gated import GatedLinear
 from allora_lab.allocation.importance import (
     Batch,
     Scores,
@@ -30,12 +33,33 @@ from allora_lab.allocation.reach import only_rows, rows_read
 from allora_lab.allocation.recording import (
     Forward,
     Recording,
+    copied_batch,
     forwards,
     record,
     repeated,
     unchanged,
 )
 from allora_lab.checks import require_at_least
+
+
+def require_replayable(layers: Mapping[str, GatedLinear], recording: Recording) -> None:
+    """Raise ValueError, naming the first layer that cannot be replayed and why."""
+    for name, layer in layers.items():
+        call = recording.calls.get(name)
+        reasons = {
+            "is used more than once in a forward pass": name in recording.twice,
+            "has its input or output changed in place": name in recording.overwritten,
+            "is given other than one tensor by its place": call is not None and call.read is None,
+            "has an output not of one entry an example": call is not None
+            and recording.follows.get(name) != (True,),
+            "is in half precision, which hides a rank": layer.lora_A.dtype.itemsize < 4,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise ValueError(
+                    f"{name} {reason}, so its ranks cannot be replayed: score them with "
+                    "importance.plain_scores"
+                )
 
 
 @dataclass(frozen=True)
@@ -56,51 +80,50 @@ class Replayer:
         self.most_copies, self.copies = copies, 1
         self.labels = batch["labels"]
         self.inputs = {key: value for key, value in batch.items() if key != "labels"}
-        self.whole = self._network({n: m.merged_weight() for n, m in self.layers.items()}, -1.0)
-        self.base = self._network(
-            {n: linear_weight(m.base_layer) for n, m in self.layers.items()}, 1.0
-        )
+        merged = {n: m.merged_weight() for n, m in self.layers.items()}
+        plain = {n: linear_weight(m.base_layer) for n, m in self.layers.items()}
+        self.whole = self._network(merged, -1.0)
+        self.base = self._network(plain, 1.0)
+
+    def _computing(self, weights: dict[str, Tensor], rows: dict[str, Tensor]) -> dict[str, Forward]:
+        """Return what the adapted layers compute with these weights, of these rows."""
+        return {
+            name: only_rows(
+                W, self.layers[name].base_layer.bias, rows.get(name), lambda: self.copies
+            )
+            for name, W in weights.items()
+        }
 
     def _network(self, weights: dict[str, Tensor], sign: float) -> Network:
-        """Record the model with these weights in its adapted layers."""
-
-        def computing(rows: dict[str, Tensor]) -> dict[str, Forward]:
-            return {
-                name: only_rows(
-                    W, self.layers[name].base_layer.bias, rows.get(name), lambda: self.copies
-                )
-                for name, W in weights.items()
-            }
-
-        everything = computing({})
+        """Record the model with these weights, and let it compute the rows that are read alone."""
+        everything = self._computing(weights, {})
         with forwards(self.model, everything):
             recording = record(self.model, self.inputs)
-        again = sorted(recording.twice & self.layers.keys())
-        if again:
-            raise ValueError(
-                f"{again[0]} is used more than once in a forward pass, so its ranks cannot be "
-                "replayed: score them with plain_scores"
-            )
+        require_replayable(self.layers, recording)
         rows = rows_read(self.model, self.inputs, everything, recording.logits)
         score = negative_cross_entropy(recording.logits, self.labels)[0].item()
-        return Network(computing(rows), recording, score, sign)
+        return Network(self._computing(weights, rows), recording, score, sign)
 
     def masked_scores(self, network: Network, target: str, ranks: list[int]) -> Tensor:
         """Return S of the network for each of `ranks`, with its part of `target`'s output changed."""
-        layer, call = self.layers[target], network.recording.calls[target]
-        n, self.copies = len(self.labels), len(ranks)
+        layer, calls = self.layers[target], network.recording.calls
+        call = calls.get(target)
+        if call is None:  # not called by this network: what is in it changes nothing
+            return torch.full((len(ranks),), network.score, dtype=torch.float64)
+        self.copies = len(ranks)
         A, B = layer.gated_A()[ranks], layer.lora_B[:, ranks]
         h = (call.read @ A.T).movedim(-1, 0)[..., None]  # (copies, n, ..., 1)
         part = h * B.T.view(self.copies, *[1] * (h.dim() - 2), -1)  # (copies, n, ..., d_out)
         output = (call.output + network.sign * layer.scaling * part).flatten(0, 1)
         replayed = {
-            name: lambda *_a, out=network.recording.calls[name].output, **_k: repeated(
-                out, len(ranks), n
+            name: lambda *_a, name=name, **_k: repeated(
+                calls[name].output, len(ranks), network.recording.follows[name]
             )
             for name in unchanged(network.recording, target)
         }
+        inputs = copied_batch(self.inputs, len(ranks), len(self.labels))
         with forwards(self.model, {**network.forwards, **replayed, target: lambda _x: output}):
-            logits = self.model(**repeated(self.inputs, len(ranks), n)).logits
+            logits = self.model(**inputs).logits
         return negative_cross_entropy(logits, self.labels, len(ranks))
 
     def scores(self) -> Scores:
@@ -113,7 +136,7 @@ class Replayer:
                 ranks = acting[start : start + self.most_copies]
                 without = self.masked_scores(self.whole, name, ranks)
                 alone = self.masked_scores(self.base, name, ranks)
-                row[ranks] = (self.whole.score - without + alone).cpu()
+                row[ranks] = self.whole.score - without.cpu() + alone.cpu()
             found[name] = row
         return found
 
@@ -131,7 +154,8 @@ def replayed_scores(model: nn.Module, batch: Batch, *, copies: int = 8) -> Score
     ------
     ValueError
         For an empty batch, a model in training mode, one without gated layers, copies below 1, or
-        a gated layer that a forward pass uses more than once.
+        a gated layer that cannot be replayed: used more than once in a pass, changed in place, not
+        one output an example, or in half precision.
     """
     require_at_least("copies", copies, 1)
     require_scorable(model, batch)

@@ -6,7 +6,9 @@ and, where the optimizer keeps a mean of squared gradients, with the mean over t
 that mean is divided by a count of steps which the whole tensor shares, so starting it at zero would
 give a new rank several times the step of an old one (3.2 times at the first, about 6 times after
 ten, with AdamW's defaults).  A module that comes back from no rank starts as a new tensor does.
-The paper says nothing of either.
+With AdamW and SGD the ranks that stay then step as if the others had never been; Adafactor also keeps
+a mean over all ranks and clips the step of the whole tensor, so there they feel who is beside them.
+The paper says nothing of any of this.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,7 +87,7 @@ def resize_ranks(
             )
     for name, layer in layers.items():
         stays, more = list(keep[name]), added[name]
-        if len(stays) == layer.r and not more:
+        if stays == list(range(layer.r)) and not more:
             continue
         d_in = layer.lora_A.shape[1]
         rows = (2 * torch.rand(more, d_in, generator=generator) - 1) * d_in**-0.5

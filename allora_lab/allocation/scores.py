@@ -47,6 +47,8 @@ class AblationScore(RankScore):
     r"""AB-LoRA: IS(r) = S(M) - S(M \\ r) + S(M_r) on one held-out batch (§3.3, eq. 6)."""
 
     def __init__(self, context: HookContext) -> None:
+        if context.score_batch is None:
+            raise ValueError("alora-ablation needs a held-out batch: give score_batch")
         device = next(context.model.parameters()).device
         self.model, self.copies = context.model, context.settings.copies
         self.batch = {key: value.to(device) for key, value in context.score_batch.items()}

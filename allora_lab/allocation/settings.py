@@ -47,10 +47,10 @@ class AllocationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class HookContext:
-    """What a hook works on: the model and its optimizer, the held-out batch, the run's length and seed.
+    """What a hook works on: the model and its optimizer, the run's length and its seed.
 
-    `other_batch_at` gives batches of the training data that the main loop leaves out, for a method
-    that asked for them.
+    `score_batch` is a held-out batch, and `other_batch_at` gives batches of the training data that
+    the main loop leaves out, each for a method that asked for it.
     """
 
     model: nn.Module
@@ -58,5 +58,5 @@ class HookContext:
     settings: AllocationSettings
     steps: int
     seed: int
-    score_batch: Batch
+    score_batch: Batch | None = None
     other_batch_at: Callable[[int], Batch] | None = None

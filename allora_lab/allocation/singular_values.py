@@ -45,7 +45,8 @@ class SingularValueBudget(TrainingHook):
         self.settings, self.last = context.settings, context.steps // 2
         self.optimizer, self.layers = context.optimizer, gated_layers(context.model)
         self.start = sum(ranks_by_module(self.layers).values())
-        self.target = self.settings.rank_budget or self.start // 2
+        asked = self.settings.rank_budget
+        self.target = self.start // 2 if asked is None else asked
         least = blocks(self.layers)
         if not least <= self.target <= self.start:
             raise ValueError(

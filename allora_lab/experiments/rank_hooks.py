@@ -30,7 +30,15 @@ def allocation_settings(config: RunConfig, train_rows: int) -> AllocationSetting
 
 
 def score_split(config: RunConfig, loaded: LoadedModel, dataset: TextDataset) -> EncodedSplit:
-    """Return the sentences that score the ranks: the last of the dev split."""
+    """Return the sentences that score the ranks: the last of the dev split.
+
+    Raises ValueError when that is empty.
+    """
+    if not dataset.dev.texts:
+        raise ValueError(
+            f"{config.method} scores ranks on dev sentences and {config.dataset} has none: choose "
+            "another data set, or alora-sensitivity, which needs none"
+        )
     split = dataset.dev.last(config.score_size or SCORE_SIZE)
     return encode(loaded.tokenizer, split, config.max_length)
 
@@ -47,24 +55,27 @@ def build_hook(
 
     `data` is what A and B learn from, `other` what is left to the hook, where the method asks for it.
     """
-    build = get_method(config.method).build_hook
-    if build is None:
+    method = get_method(config.method)
+    if method.build_hook is None:
         return None
-    held_out = score_split(config, loaded, dataset)
+    score_batch = None
+    if "score_size" in method.hook_settings:
+        held_out = score_split(config, loaded, dataset)
+        score_batch = collate(held_out, range(len(held_out)))
     rows = len(data) + (len(other) if other else 0)
     batches = {
         "batch_size": config.batch_size,
         "seed": config.seed,
         "length_pool": config.length_pool,
     }
-    return build(
+    return method.build_hook(
         HookContext(
             model=loaded.model,
             optimizer=optimizer,
             settings=allocation_settings(config, rows),
             steps=config.steps,
             seed=config.seed,
-            score_batch=collate(held_out, range(len(held_out))),
+            score_batch=score_batch,
             other_batch_at=partial(_batch, other, batches) if other else None,
         )
     )

@@ -1,8 +1,8 @@
 """A checkpoint: one safetensors file whose header carries the rest as JSON.
 
-Weights of the trainable tensors, the optimizer's state, the method's own, how many steps are done and the trace so
-far.  Step t of the loop depends on these and on (seed, t) alone, so no random state is saved.  One
-file, written whole: a kill at any instant leaves the old checkpoint or the new one.
+Weights of the trainable tensors, the optimizer's state, the method's own, how many steps are done
+and the trace so far.  Step t of the loop depends on these and on (seed, t) alone, so no random state
+is saved.  One file, written whole: a kill at any instant leaves the old checkpoint or the new one.
 """
 
 import hashlib

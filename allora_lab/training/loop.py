@@ -88,8 +88,10 @@ def train(
             require_finite(loss, done + 1, steps)
             hook.after_backward()
             if clip_norm is not None:
-                trainable = [p for p in model.parameters() if p.requires_grad]
-                torch.nn.utils.clip_grad_norm_(trainable, clip_norm)
+                stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+                torch.nn.utils.clip_grad_norm_(
+                    [p for p in model.parameters() if id(p) in stepped], clip_norm
+                )
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate_factor(done)
             optimizer.step()
