@@ -54,6 +54,7 @@ bench: install  ## Run the benchmarks; each prints a ratio measured in one run.
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/gradient_variance.py
+	$(BIN)/python benchmarks/scores.py
 	$(BIN)/python benchmarks/panels.py
 
 notebooks: install  ## Re-execute and normalise the notebooks.
