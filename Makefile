@@ -10,6 +10,7 @@ LIGHT := notebooks/00_start_here.ipynb \
 	notebooks/05_meet_the_adapters.ipynb \
 	notebooks/06_norms_escape_from_zero.ipynb \
 	notebooks/07_allora_against_the_field.ipynb \
+	notebooks/08_giving_ranks_where_they_help.ipynb \
 	notebooks/09_what_reproduced.ipynb
 HEAVY :=
 

@@ -26,7 +26,7 @@ TASK_TITLES = {
 def label_of(config: RankConfig) -> str:
     """Return a setting's name for people."""
     if config.method == ORACLE:
-        return "LoRA, ranks where they are of use"
+        return "LoRA, placed right"
     label = METHODS[config.method].label
     if config.score_rows != RankConfig.__dataclass_fields__["score_rows"].default:
         label += f", {config.score_rows:,} examples"
@@ -42,7 +42,14 @@ def recorded_groups(task: str) -> dict[str, list[RankRecord]]:
         path = record_file(config)
         if config.task == task and path.exists():
             found.setdefault(label_of(config), []).append(read_rank_record(path))
-    return found
+    return dict(sorted(found.items(), key=lambda item: _place(item[0])))
+
+
+def _place(label: str) -> tuple[bool, bool]:
+    """Return a label's place: ALoRA with its own score beside LoRA, the known answer last."""
+    return label == "LoRA, placed right", not label.startswith(
+        ("LoRA", "ALoRA,")
+    ) and label != "ALoRA"
 
 
 def in_planted(record: RankRecord) -> int:

@@ -20,10 +20,12 @@ COLOURS = mpl.colors.LinearSegmentedColormap.from_list("ranks", [PALE, "#56B4E9"
 Map = Mapping[str, Any]  # title, note, modules, blocks, ranks [module][block], marked
 
 
-def draw_map(axes: Axes, panel: Map, largest: float, *, names: bool = True) -> None:
+def draw_map(
+    axes: Axes, panel: Map, largest: float, *, names: bool = True, inches: float = 4.0
+) -> None:
     """Draw one map: modules down, blocks across, the mean number of ranks in every square.
 
-    Squares in `marked`, as (module, block), are framed.
+    Squares in `marked`, as (module, block), are framed; the title is wrapped to some inches.
     """
     ranks, modules, blocks = panel["ranks"], panel["modules"], panel["blocks"]
     axes.imshow(ranks, cmap=COLOURS, vmin=0, vmax=largest, aspect="equal")
@@ -42,7 +44,7 @@ def draw_map(axes: Axes, panel: Map, largest: float, *, names: bool = True) -> N
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(panel["title"], fontsize="small")
+    axes.set_title(textwrap.fill(panel["title"], int(inches / 0.09)), fontsize="small")
     axes.set_xlabel(panel["note"], fontsize="x-small", loc="left")
 
 
@@ -55,7 +57,7 @@ def rank_map_figure(content: Mapping[str, Any]) -> Figure:
         for i in range(0, len(group["panels"]), MAPS_A_ROW)
     ]
     with lab_style():
-        left, gap, head, foot = 1.9, 0.75, 0.62, 0.72
+        left, gap, head, foot = 1.9, 0.75, 0.45, 0.72
         widths = [max(len(p["blocks"]) for p in panels) * CELL for _, panels in rows]
         heights = [max(len(p["modules"]) for p in panels) * CELL for _, panels in rows]
         width = left + max(
@@ -72,11 +74,12 @@ def rank_map_figure(content: Mapping[str, Any]) -> Figure:
             for place, panel in enumerate(panels):
                 x = left + place * (w + gap)
                 box = (x / width, (top - head - h) / height, w / width, h / height)
-                draw_map(figure.add_axes(box), panel, group["largest"], names=place == 0)
+                draw_map(
+                    figure.add_axes(box),
+                    panel,
+                    group["largest"],
+                    names=place == 0,
+                    inches=w + gap,
+                )
             top -= h + head + foot
     return figure
-
-
-def wrapped(text: str, width: int = 26) -> str:
-    """Return a note in lines short enough to stand below a map."""
-    return textwrap.fill(text, width)
