@@ -118,13 +118,13 @@ def test_run_exports_the_trained_adapter_for_peft(tmp_path, capsys):
     ranks = {n: r for n, (r,) in record["trace"]["allocation"]["ranks"].items() if r}
     assert len(set(ranks.values())) > 1
     base = load_model("minilm", num_labels=2, seed=1).model  # the head comes with the adapter
-    loaded = peft.PeftModel.from_pretrained(base, tmp_path / "adapter")
+    peft.PeftModel.from_pretrained(base, tmp_path / "adapter")  # in place
     found = {n: m for n, m in base.named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)}
     assert {n: m.r["default"] for n, m in found.items()} == ranks
     config = config_from(record["config"])
     dataset = load_text(config.dataset)
     split = evaluation_split(config, load_model("minilm"), dataset)
-    loss = evaluate(loaded, split)["loss"]
+    loss = evaluate(base, split)["loss"]
     assert loss == pytest.approx(record["metrics"]["eval_loss"], abs=1e-6)
 
 

@@ -9,7 +9,6 @@ in the other rows.
 from collections.abc import Callable, Mapping
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -91,24 +90,18 @@ def rows_read(
     return {name: read[name].flatten().nonzero().flatten() for name, few in partly.items() if few}
 
 
-def only_rows(
-    weight: Tensor, bias: Tensor | None, rows: Tensor | None, copies: Callable[[], int]
-) -> Forward:
-    """Return x W^T + b for the rows read alone, zero elsewhere; `rows` None computes every row.
+def only_rows(forward: Forward, rows: Tensor | None, copies: Callable[[], int]) -> Forward:
+    """Return what computes the rows read alone, zero elsewhere; `rows` None is every row.
 
     The input holds `copies()` copies of the batch whose rows are counted.
     """
 
-    def whole(x: Tensor) -> Tensor:
-        return F.linear(x, weight, bias)
-
     def run(x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        each = len(flat) // copies()
-        starts = torch.arange(copies(), device=x.device)[:, None] * each
+        starts = torch.arange(copies(), device=x.device)[:, None] * (len(flat) // copies())
         places = (starts + rows).flatten()
-        y = x.new_zeros(len(flat), weight.shape[0])
-        y[places] = F.linear(flat[places], weight, bias)
+        part = forward(flat.index_select(0, places))
+        y = part.new_zeros(len(flat), part.shape[-1]).index_copy_(0, places, part)
         return y.reshape(*x.shape[:-1], -1)
 
-    return whole if rows is None else run
+    return forward if rows is None else run

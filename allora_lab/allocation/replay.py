@@ -16,9 +16,12 @@ more weight for each adapted layer.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from allora_lab.adapters.base import linear_weight
 from allora_lab.adapters.gated import GatedLinear
@@ -85,24 +88,33 @@ class Replayer:
         self.whole = self._network(merged, -1.0)
         self.base = self._network(plain, 1.0)
 
-    def _computing(self, weights: dict[str, Tensor], rows: dict[str, Tensor]) -> dict[str, Forward]:
-        """Return what the adapted layers compute with these weights, of these rows."""
-        return {
-            name: only_rows(
-                W, self.layers[name].base_layer.bias, rows.get(name), lambda: self.copies
-            )
-            for name, W in weights.items()
-        }
-
     def _network(self, weights: dict[str, Tensor], sign: float) -> Network:
         """Record the model with these weights, and let it compute the rows that are read alone."""
-        everything = self._computing(weights, {})
-        with forwards(self.model, everything):
+        adapted = {
+            name: partial(F.linear, weight=W, bias=self.layers[name].base_layer.bias)
+            for name, W in weights.items()
+        }
+        with forwards(self.model, adapted):
             recording = record(self.model, self.inputs)
         require_replayable(self.layers, recording)
-        rows = rows_read(self.model, self.inputs, everything, recording.logits)
+        linear = {**self._other_linear(recording), **adapted}
+        rows = rows_read(self.model, self.inputs, linear, recording.logits)
         score = negative_cross_entropy(recording.logits, self.labels)[0].item()
-        return Network(self._computing(weights, rows), recording, score, sign)
+        reduced = {n: only_rows(f, rows.get(n), lambda: self.copies) for n, f in linear.items()}
+        return Network(reduced, recording, score, sign)
+
+    def _other_linear(self, recording: Recording) -> dict[str, Forward]:
+        """Return the linear layers without ranks, whose rows are as much work as the others'."""
+        inside = tuple(f"{name}." for name in self.layers)
+        return {
+            name: module.forward
+            for name, module in self.model.named_modules()
+            if type(module) in (nn.Linear, Conv1D)
+            and not name.startswith(inside)
+            and name not in recording.twice
+            and recording.follows.get(name) == (True,)
+            and recording.calls[name].read is not None
+        }
 
     def masked_scores(self, network: Network, target: str, ranks: list[int]) -> Tensor:
         """Return S of the network for each of `ranks`, with its part of `target`'s output changed."""
