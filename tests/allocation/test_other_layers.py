@@ -67,10 +67,12 @@ class Beside(nn.Module):
         self.twice, self.named, self.last = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
 
     def forward(self, x):
-        tokens = torch.stack((x, -x, 2 * x), dim=1)  # (n, 3, 6), of which the first is read
-        h = torch.tanh(self.first(tokens)) + self.where(torch.eye(4)[:3].to(x))
-        h = self.twice(torch.tanh(self.twice(h)))
-        return self.last(torch.tanh(self.named(input=h)))[:, 0]
+        tokens = torch.stack((x, -x, 2 * x), dim=1)  # (n, 3, 6), of which the last is read
+        h = torch.tanh(self.first(tokens))
+        h = self.twice(torch.tanh(h))
+        h = self.twice(h + h.mean(dim=1, keepdim=True))  # of this call the last alone
+        h = self.named(input=h) + self.where(torch.eye(4)[:3].to(x))
+        return self.last(torch.tanh(h))[:, -1]
 
 
 def test_layers_that_cannot_be_cut_short_are_left_whole():
@@ -79,4 +81,6 @@ def test_layers_that_cannot_be_cut_short_are_left_whole():
     inject_adapters(model, "alora-ablation", r=2, target_modules=["first"])
     for layer in gated_layers(model.eval()).values():
         layer.lora_B.data.normal_()
-    assert_replayed_right(model, batch_for("mlp", dtype=torch.float64))
+    batch = batch_for("mlp", n=5, dtype=torch.float64)
+    assert_replayed_right(model, batch)
+    assert rows_computed(model, batch, ["net.last"], "net.first") == {"net.last": 2 * 5}
