@@ -253,6 +253,16 @@ def test_each_group_is_the_paired_difference_in_points_and_the_pool_averages_the
     assert (result.pooled.n, result.pooled.effect_size) == (3, pytest.approx(0.5))
 
 
+def test_a_setting_without_a_difference_is_a_tie_and_no_win():
+    sweep, records = two_ranks()
+    same = [
+        recorded(config, 0.7) if config.r == 8 else r
+        for config, r in zip(sweep, records, strict=True)
+    ]
+    result = compare(comparison({"method": "allora"}, {"method": "lora"}), sweep, same)
+    assert result.counts == (1, 1, 0)
+
+
 def test_a_missing_record_leaves_its_seed_out_and_says_so():
     sweep, records = two_ranks()
     result = compare(comparison({"method": "allora"}, {"method": "lora"}), sweep, records[:-1])
@@ -261,6 +271,49 @@ def test_a_missing_record_leaves_its_seed_out_and_says_so():
     alone = compare(comparison({"method": "allora"}, {"method": "lora"}), sweep, records[:2])
     assert alone.pooled is None
     assert alone.counts == (0, 0, 0)
+
+
+def test_seeds_that_only_one_side_plans_are_not_planned():
+    block = comparison({"method": "allora"}, {"method": "lora"})
+    sweep = configs(method="allora") + configs(seeds=2, method="lora")
+    records = [recorded(config, 0.7) for config in sweep]
+    (group,) = compare(block, sweep, records).groups
+    assert (group.seeds, group.planned) == ([0, 1], 2)
+
+
+def test_settings_that_share_fewer_than_two_seeds_are_not_pooled():
+    sweep, records = two_ranks()
+    seeds = {4: (0, 1), 8: (1, 2)}
+    kept = [record for record in records if record.config["seed"] in seeds[record.config["r"]]]
+    result = compare(comparison({"method": "allora"}, {"method": "lora"}), sweep, kept)
+    assert len(result.finished) == 2
+    assert result.pooled is None
+
+
+def test_a_pooled_row_has_as_many_planned_seeds_as_its_smallest_setting():
+    sweep = [c for method in ("allora", "lora") for c in configs(method=method, r=4)]
+    sweep += [c for method in ("allora", "lora") for c in configs(seeds=2, method=method, r=8)]
+    block = comparison({"method": "allora"}, {"method": "lora"})
+    rows = comparison_rows([block], sweep, [recorded(c, 0.7 + 0.01 * c.seed) for c in sweep])
+    assert [row["planned"] for row in rows] == [3, 2, 2]
+    assert rows[-1]["settings"] == 2
+
+
+def test_a_pooled_row_says_how_many_settings_it_is_of():
+    sweep, records = two_ranks()
+    block = comparison({"method": "allora"}, {"method": "lora"})
+    assert comparison_rows([block], sweep, records)[-1]["settings"] == 2
+    part = [record for record in records if record.config["r"] == 4]
+    assert comparison_rows([block], sweep, part)[-1]["settings"] == "1 of 2"
+
+
+def test_a_setting_that_differs_between_the_sides_shows_both():
+    sweep = configs(method="lora", lr=0.001)
+    for eta_squared in (1, 4):
+        sweep += configs(method="allora", lr=0.001, eta_squared=eta_squared)
+    block = comparison({"method": "allora"}, {"method": "lora"}, ["lr"])
+    rows = comparison_rows([block], sweep, [recorded(c, 0.7) for c in sweep])
+    assert [row["eta_squared"] for row in rows] == ["1 / –", "4 / –", None]
 
 
 def test_devices_of_two_kinds_are_never_compared_but_two_cpus_are():

@@ -94,6 +94,7 @@ def test_the_rank_table_has_allora_first_at_every_rank():
     [
         (("perceptions", "ALLoRA", "LoRA"), "did you mean 'perception'"),
         (("perception", "ALLoRA-0", "LoRA"), "unknown method of the table 'perception'"),
+        (("perception", "ALLoRA", "LoRAxeta"), "unknown method of the table 'perception'"),
         (("dropout", "LoRA", "LoRA"), "has one method"),
     ],
 )

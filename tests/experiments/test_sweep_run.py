@@ -12,6 +12,7 @@ import pytest
 
 from allora_lab import RunConfig
 from allora_lab.cli import main
+from allora_lab.experiments import sweep_run
 from allora_lab.experiments.records import (
     FailedRun,
     failure_path,
@@ -204,3 +205,57 @@ def test_what_would_stop_every_run_stops_the_sweep(results, sweep_file, capsys, 
     assert main(["sweep", str(sweep_file), "--device", "cpu"]) == 2
     assert "ALLORA_LAB_DATA names /nowhere" in capsys.readouterr().err
     assert not list(results.rglob("failed"))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Give the settings and the other arguments of every run that is started; none is trained."""
+    started = []
+
+    def run(config, *, device, checkpoint, on_step, should_stop):
+        on_step("a step")
+        if checkpoint:
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            checkpoint.touch()
+        started.append((config.method, device, checkpoint, should_stop()))
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(sweep_run, "run", run)
+    return started
+
+
+def test_a_share_has_every_so_many_th_run_and_each_is_announced(results, sweep_file, asked):
+    plan, announced = read_sweep(sweep_file), []
+
+    def on_run(done, total, config):
+        announced.append((done, total, config.method))
+        return lambda progress: announced.append(progress)
+
+    assert run_sweep(plan, device="cpu", part=0, parts=2, on_run=on_run) == {"failed": 2}
+    paths = [checkpoint_path("small", plan.configs[i]) for i in (0, 2)]
+    assert asked == [("lora", "cpu", paths[0], False), ("asf-lora", "cpu", paths[1], False)]
+    assert announced == [(0, 2, "lora"), "a step", (1, 2, "asf-lora"), "a step"]
+    assert not any(path.exists() for path in paths)  # a run that failed is not gone on with
+    assert run_sweep(plan, device="cpu", part=1, parts=2) == {"failed": 1}
+    assert [method for method, *_ in asked] == ["lora", "asf-lora", "allora"]
+    assert run_sweep(plan, device="cpu", part=0, parts=2) == {}
+    assert run_sweep(plan, device="cpu", part=0, parts=2, retry_failed=True) == {"failed": 2}
+
+
+def test_memory_that_does_not_suffice_is_the_run_s_own_failure(results, asked):
+    config = RunConfig(method="lora", steps=1)
+    failed = run_or_failure(config, device="cpu")
+    assert failed.error == "MemoryError: too large"
+    assert (failed.run_id, failed.config) == (config.run_id, config.to_json())
+    assert failed.device.startswith("cpu")
+    assert "raise MemoryError" in failed.traceback
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
+def test_what_is_no_failure_of_the_run_itself_is_raised(results, monkeypatch, error):
+    def run(*_arguments, **_settings):
+        raise error("not this run's")
+
+    monkeypatch.setattr(sweep_run, "run", run)
+    with pytest.raises(error, match="not this run's"):
+        run_or_failure(RunConfig(method="lora"), device="cpu")

@@ -147,6 +147,12 @@ def test_without_comparisons_the_footnote_speaks_of_none(tmp_path, monkeypatch):
     assert "Benjamini" not in footnote([])
 
 
+def test_only_what_would_be_rounded_to_nothing_is_shown_as_less():
+    rows = [{"p": 0.0004, "q": 0.0004}, {"p": 0.0006, "q": 0.004}]
+    shown = [line.split("|")[1:-1] for line in to_markdown(rows).splitlines()[2:]]
+    assert shown == [[" <0.001 ", " <0.001 "], [" 0.001 ", " 0.004 "]]
+
+
 def test_a_bar_in_a_name_does_not_break_the_table():
     assert to_markdown([{"device": "a|b"}]).splitlines()[2] == "| a\\|b |"
     assert (to_markdown([]), to_csv([])) == ("", "\n")

@@ -96,6 +96,24 @@ def test_over_masks_it_is_zero_without_dropout_and_falls_with_less_of_it():
     assert 0 < 1.5 * noise[0.05] < noise[0.4]
 
 
+def test_masks_are_of_the_first_batch_alone_and_drawn_from_the_seed():
+    model, optimizer = tiny("lora")
+    fit(model, optimizer)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.3
+    several = gradient_noise(model, BATCHES, seed=3)
+    first = gradient_noise(model, [BATCHES[0]] * len(BATCHES), seed=3)
+    assert several["over_masks"] == first["over_masks"]
+    assert several["over_batches"] != first["over_batches"]
+    other = gradient_noise(model, BATCHES, seed=4)
+    assert other["over_masks"] != several["over_masks"]
+    assert other["over_batches"] == several["over_batches"]
+    model.eval()  # in which there would be no mask
+    assert gradient_noise(model, BATCHES, seed=3) == several
+    assert not model.training
+
+
 def test_at_the_start_only_B_has_a_gradient_and_nothing_of_the_model_changes():
     model, _ = tiny("allora")
     model.train()
