@@ -10,6 +10,7 @@ LIGHT := notebooks/00_start_here.ipynb \
 	notebooks/05_meet_the_adapters.ipynb \
 	notebooks/06_norms_escape_from_zero.ipynb \
 	notebooks/07_allora_against_the_field.ipynb \
+	notebooks/08_giving_ranks_where_they_help.ipynb \
 	notebooks/09_what_reproduced.ipynb
 HEAVY :=
 
@@ -54,6 +55,7 @@ bench: install  ## Run the benchmarks; each prints a ratio measured in one run.
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/gradient_variance.py
+	$(BIN)/python benchmarks/scores.py
 	$(BIN)/python benchmarks/panels.py
 
 notebooks: install  ## Re-execute and normalise the notebooks.

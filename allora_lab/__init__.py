@@ -11,6 +11,7 @@ _HOMES = {
     "METHODS": "allora_lab.methods",
     "RunConfig": "allora_lab.config",
     "adapter_state_dict": "allora_lab.adapters.inject",
+    "export_peft": "allora_lab.export",
     "inject_adapters": "allora_lab.build",
     "load_adapter_state_dict": "allora_lab.adapters.inject",
     "load_model": "allora_lab.models.load",

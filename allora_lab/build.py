@@ -13,7 +13,8 @@ from allora_lab.checks import (
     require_positive,
     require_probability,
 )
-from allora_lab.methods import DEFAULT_ETA_SQUARED, AdapterSettings, Method, get_method
+from allora_lab.method import AdapterSettings, Method
+from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
 
 
 def resolve_settings(

@@ -52,6 +52,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument("--config", type=Path, help="TOML file of settings")
     run.add_argument("--out", type=Path, default=Path("out"), help="folder of the record")
     run.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    run.add_argument(
+        "--export", type=Path, metavar="DIR", help="write the trained adapter here, for PEFT"
+    )
     text = ("model", "dataset", "method", "optimizer", "schedule", "eval-split")
     whole = ("r", "warmup-steps", "batch-size", "steps", "eval-every", "gradient-draws")
     number = ("lora-alpha", "lora-dropout", "eta-squared", "lr", "head-lr", "weight-decay")

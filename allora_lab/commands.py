@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
 from allora_lab.checks import require_known
 from allora_lab.config import RunConfig, config_from
@@ -18,6 +19,7 @@ from allora_lab.experiments.demo import demo_summary, run_demo
 from allora_lab.experiments.records import write_record
 from allora_lab.experiments.runner import run as run_one
 from allora_lab.experiments.sweep import read_toml
+from allora_lab.export import export_peft, require_exportable
 from allora_lab.figures import FIGURES
 from allora_lab.files import require_writable, written_whole
 from allora_lab.methods import METHODS
@@ -133,6 +135,14 @@ def run(options: argparse.Namespace) -> None:
         flags["target_modules"] = flags["target_modules"][0]  # all-linear, or an expression
     config = config_from({**values, **flags})
     require_writable(options.out)
+    models = []  # the one that is trained, when it is to be exported
+
+    def keep(model: PreTrainedModel) -> None:
+        if options.export:
+            require_exportable(model)
+            require_writable(options.export)
+            models.append(model)
+
     checkpoint = options.out / f"{config.run_id}.safetensors"
     if checkpoint.exists():
         print(f"resuming from {checkpoint}")
@@ -141,6 +151,7 @@ def run(options: argparse.Namespace) -> None:
             config,
             device=options.device,
             checkpoint=checkpoint,
+            on_built=keep,
             on_step=StepBar(describe(config), config.steps),
         )
     except KeyboardInterrupt:
@@ -151,6 +162,9 @@ def run(options: argparse.Namespace) -> None:
     write_record(path, record)
     accuracy, loss = record.metrics["eval_accuracy"], record.metrics["eval_loss"]
     print(f"{config.eval_split} accuracy {accuracy:.3f}, loss {loss:.3f}; wrote {path}")
+    for model in models:
+        export_peft(model, options.export)
+        print(f"wrote the adapter as PEFT reads it to {options.export}")
 
 
 def data(options: argparse.Namespace) -> None:

@@ -21,6 +21,8 @@ from allora_lab.training.optimizers import OPTIMIZERS, SCHEDULES
 
 SIZES = ("train_size", "eval_size")  # "all" in a TOML file, which has no None
 COUNTS = ("batch_size", "steps", "max_length", "length_pool")  # from 1 up
+HOOK_COUNTS = ("rank_budget", "ranks_moved", "rounds", "first_round", "round_every", "score_size")
+HOOK_RATES = ("gate_penalty", "gate_threshold", "gate_lr", "orthogonality")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,13 @@ class RunConfig:
     base_dropout
         Whether the pretrained model's own dropout stays on.  Off, the dropout under study is
         LoRA's alone.
+    rank_budget, ranks_moved, rounds, first_round, round_every, gate_penalty, gate_threshold, \
+    gate_lr, orthogonality
+        What methods that move ranks read, as in `AllocationSettings`; None is the method's own
+        default, where first_round is one epoch and round_every a quarter of one.
+    score_size
+        How many sentences score the ranks, the last of the dev split (None: 32); `eval_size` takes
+        the first, so the two share none unless the split is short.
     seed
         Of the head, of A, of the batches and of the dropout masks.
     """
@@ -89,6 +98,16 @@ class RunConfig:
     max_length: int = 128
     length_pool: int = LENGTH_POOL
     base_dropout: bool = False
+    rank_budget: int | None = None
+    ranks_moved: int | None = None
+    rounds: int | None = None
+    first_round: int | None = None
+    round_every: int | None = None
+    score_size: int | None = None
+    gate_penalty: float | None = None
+    gate_threshold: float | None = None
+    gate_lr: float | None = None
+    orthogonality: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -140,6 +159,14 @@ class RunConfig:
         for name in (*COUNTS, *SIZES, "eval_every"):
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
+        for name in (*HOOK_COUNTS, *HOOK_RATES):
+            value = getattr(self, name)
+            if value is not None and name not in get_method(self.method).hook_settings:
+                raise ValueError(f"{self.method} does not use {name}: leave it out")
+            if value is not None and name in HOOK_COUNTS:
+                require_at_least(name, value, 1)
+            elif value is not None:
+                require_positive(name, value)
         if self.gradient_draws is not None:
             require_at_least("gradient_draws", self.gradient_draws, 2)
             if self.eval_every is None:

@@ -10,6 +10,7 @@ from allora_lab.config import RunConfig
 from allora_lab.experiments.ablation import ablation_content, components_content
 from allora_lab.experiments.accuracy_curves import data_size_content, ranks_content
 from allora_lab.experiments.adaptive_rate import adaptive_rate_content
+from allora_lab.experiments.allocation_content import allocation_content
 from allora_lab.experiments.cost import cost_content
 from allora_lab.experiments.demo import demo_summary, run_demo
 from allora_lab.experiments.dropout_epochs import dropout_epochs_content
@@ -19,6 +20,7 @@ from allora_lab.experiments.gradient_variance import gradient_variance_content, 
 from allora_lab.experiments.hessian import hessian_content
 from allora_lab.experiments.learning_rates import learning_rate_content
 from allora_lab.experiments.perception import perception_content
+from allora_lab.experiments.rank_content import rank_tasks_content
 from allora_lab.experiments.ripple import ripple_content
 from allora_lab.experiments.stability import stability_content
 from allora_lab.plots.adaptive_rate import adaptive_rate_figure
@@ -28,6 +30,7 @@ from allora_lab.plots.escape import escape_figure
 from allora_lab.plots.forest import forest_figure
 from allora_lab.plots.gradient_variance import gradient_variance_figure
 from allora_lab.plots.hessian import hessian_figure
+from allora_lab.plots.rank_map import rank_map_figure
 from allora_lab.plots.ripple import ripple_figure
 from allora_lab.training.checkpoint import Progress
 
@@ -140,6 +143,16 @@ FIGURES: dict[str, FigureInfo] = {
         "accuracy after one epoch by how many sentences there are",
         data_size_content,
         curves_figure,
+    ),
+    "allocation": _of_records(
+        "where ranks end on MiniLM by method, with accuracy, and ALoRA against its rivals",
+        allocation_content,
+        rank_map_figure,
+    ),
+    "rank-tasks": FigureInfo(
+        "where ranks end when the right answer is known, and on images",
+        lambda _device, fresh, _on_run: rank_tasks_content(fresh=fresh),
+        rank_map_figure,
     ),
     "flaws": _of_records(
         "dropout's noise, B's escape by layer, and growth with the scaling, in a real fine-tune",

@@ -5,11 +5,8 @@ A new method is one file in `adapters/`, one row here and one row in the contrac
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from allora_lab.adapters.allora import ALLoRALinear
 from allora_lab.adapters.allora_od import ALLoRAODLinear
@@ -19,54 +16,10 @@ from allora_lab.adapters.base import AdaptedLinear, AdaptiveLinear
 from allora_lab.adapters.dora import DoRALinear
 from allora_lab.adapters.lora import LoRALinear
 from allora_lab.checks import require_known
+from allora_lab.method import AdapterSettings, Method
+from allora_lab.rank_methods import RANK_METHODS
 
 DEFAULT_ETA_SQUARED = 4.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterSettings:
-    """The settings an adapter is built from; a method reads some of them."""
-
-    r: int
-    lora_alpha: float
-    lora_dropout: float
-    eta_squared: float
-    generator: torch.Generator | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """One row of the table.
-
-    Attributes
-    ----------
-    key, label, source
-        The name in code and files, the name for people, and the paper.
-    build
-        From a pretrained layer and settings to an adapted layer.
-    reads_eta_squared, reads_lora_alpha
-        Whether the setting has any effect.
-    scales_rate
-        Whether η multiplies a learning rate, and not the forward pass.
-    lora_dropout
-        The probability used where none is asked for.
-    is_gradient_natural
-        Whether backward gives the gradient of the function that forward computes.
-    wrap_optimizer
-        For a method that acts on the optimizer's step: (optimizer, model, eta_squared) to a new
-        optimizer.  None leaves the optimizer as it is.
-    """
-
-    key: str
-    label: str
-    source: str
-    build: Callable[[nn.Module, AdapterSettings], AdaptedLinear]
-    reads_eta_squared: bool = False
-    reads_lora_alpha: bool = False
-    scales_rate: bool = False
-    lora_dropout: float = 0.0
-    is_gradient_natural: bool = True
-    wrap_optimizer: Callable[[Optimizer, nn.Module, float], Optimizer] | None = None
 
 
 def _lora(layer: nn.Module, settings: AdapterSettings, scaling: float) -> LoRALinear:
@@ -177,6 +130,7 @@ METHODS: dict[str, Method] = {
             scales_rate=True,
             wrap_optimizer=wrap_optimizer,
         ),
+        *RANK_METHODS,
     )
 }
 
@@ -193,8 +147,8 @@ def get_method(key: str) -> Method:
     if key.lower() == "alora":
         raise ValueError(
             "method 'alora' is ambiguous: write 'allora' for the adaptive learning rate "
-            "(arXiv 2410.09692) or 'allora-update' for its update-space form; allocating ranks "
-            "(ALoRA, arXiv 2403.16187) and activated LoRA (PEFT's 'alora') are not in this table"
+            "(arXiv 2410.09692), 'alora-ablation' for allocating ranks (ALoRA, arXiv 2403.16187); "
+            "activated LoRA (PEFT's 'alora') is not in this table"
         )
     require_known("method", key, METHODS)
     return METHODS[key]

@@ -3,13 +3,14 @@
 import argparse
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from allora_lab import load_model
 from allora_lab.experiments import environment
@@ -45,6 +46,18 @@ def describe_ratio(ratios: Sequence[float]) -> str:
     """Return the median of ratios measured round by round, and where their middle half lies."""
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Return the most memory a call has allocated at once, by torch's account, above what stood."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    now = peak = 0
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:

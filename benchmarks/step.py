@@ -20,10 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from common import R, describe_ratio, parse, peft_twin, write_figures
+from common import R, describe_ratio, parse, peak_bytes, peft_twin, write_figures
 from torch import nn
 from torch.optim import AdamW, Optimizer
-from torch.profiler import ProfilerActivity, profile
 
 from allora_lab import inject_adapters, load_model
 from allora_lab.methods import get_method
@@ -83,22 +82,15 @@ def batch() -> dict[str, torch.Tensor]:
     }
 
 
-def peak_bytes(name: str) -> int:
+def peak_of(name: str) -> int:
     """Return the most memory allocated at once during a step, above what stood before it."""
     contender = CONTENDERS[name]()
     contender.step()  # AdamW's state is then there
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        contender.step()
-    now = peak = 0
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return peak
+    return peak_bytes(contender.step)
 
 
 def measured_peak(name: str) -> int:
-    """Return `peak_bytes` from a process of its own."""
+    """Return `peak_of` from a process of its own."""
     command = [sys.executable, __file__, "--peak", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -139,6 +131,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--peak"]:
-        print(peak_bytes(sys.argv[2]))
+        print(peak_of(sys.argv[2]))
     else:
         main()

@@ -5,9 +5,14 @@ import re
 import subprocess
 import sys
 
+import peft
 import pytest
 
+from allora_lab import load_model, load_text
 from allora_lab.cli import main
+from allora_lab.config import config_from
+from allora_lab.experiments.runner import evaluation_split
+from allora_lab.training.evaluate import evaluate
 
 SHORT = ["--steps", "2", "--eval-size", "16", "--train-size", "32", "--max-length", "16"]
 
@@ -99,6 +104,35 @@ def test_run_takes_toml_and_flags_and_writes_a_record(tmp_path, capsys):
     assert record["config"]["seed"] == 3
     shown = capsys.readouterr().out
     assert f"dev accuracy {record['metrics']['eval_accuracy']:.3f}" in shown
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's own
+def test_run_exports_the_trained_adapter_for_peft(tmp_path, capsys):
+    words = ["run", "--method", "alora-magnitude", "--r", "2", *SHORT, "--steps", "3"]
+    rounds = "first_round = 2\nround_every = 1\nrounds = 1\nranks_moved = 5\n"
+    (tmp_path / "rounds.toml").write_text(rounds)
+    assert main([*words, "--config", "rounds.toml", "--export", "adapter"]) == 0
+    assert "wrote the adapter as PEFT reads it to adapter" in capsys.readouterr().out
+    (path,) = (tmp_path / "out").iterdir()
+    record = json.loads(path.read_text())
+    ranks = {n: r for n, (r,) in record["trace"]["allocation"]["ranks"].items() if r}
+    assert len(set(ranks.values())) > 1
+    base = load_model("minilm", num_labels=2, seed=1).model  # the head comes with the adapter
+    peft.PeftModel.from_pretrained(base, tmp_path / "adapter")  # in place
+    found = {n: m for n, m in base.named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)}
+    assert {n: m.r["default"] for n, m in found.items()} == ranks
+    config = config_from(record["config"])
+    dataset = load_text(config.dataset)
+    split = evaluation_split(config, load_model("minilm"), dataset)
+    loss = evaluate(base, split)["loss"]
+    assert loss == pytest.approx(record["metrics"]["eval_loss"], abs=1e-6)
+
+
+def test_a_method_peft_cannot_express_is_refused_before_training(tmp_path, capsys):
+    words = ["run", "--method", "asf-lora", *SHORT, "--export", "adapter"]
+    assert main(words) == 2
+    assert "which a PEFT adapter cannot express" in capsys.readouterr().err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_ctrl_c_leaves_a_checkpoint_that_the_same_command_resumes(tmp_path, monkeypatch, capsys):

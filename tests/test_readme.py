@@ -33,3 +33,25 @@ def test_its_targets_and_links_exist():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_its_lines_on_moving_ranks_run_as_they_stand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (lines,) = [block for block in blocks if "resize_ranks" in block]
+    names = {}
+    exec(lines, names)  # noqa: S102
+    ranks = sorted(layer.r for layer in names["layers"].values())
+    assert sum(ranks) == 12 * 4
+    assert len(set(ranks)) > 1
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_its_numbers_on_placed_ranks_are_the_records():
+    from statistics import fmean
+
+    from allora_lab.experiments.rank_content import in_planted, recorded_groups
+
+    found = recorded_groups("planted")
+    for label in ("ALoRA", "ALoRA, 1,024 examples", "ALoRA, 1,024 examples, n_A = 1"):
+        assert f"{fmean(map(in_planted, found[label])):.1f}" in README

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from allora_lab.checks import require_at_least
 from allora_lab.data.text import Split
 
 LENGTH_POOL = 16  # batches that are sorted by length together: less padding, yet well mixed
@@ -29,6 +30,20 @@ class EncodedSplit:
     def lengths(self) -> tuple[int, ...]:
         """Return the number of tokens of each sentence."""
         return tuple(map(len, self.token_ids))
+
+
+def halves(split: EncodedSplit) -> tuple[EncodedSplit, EncodedSplit]:
+    """Return the first half of a split, the larger by one where it is odd, and the second.
+
+    Raises ValueError when there are not two sentences to part.
+    """
+    require_at_least("the number of sentences to part in halves", len(split), 2)
+    middle = (len(split) + 1) // 2
+    ids, labels = split.token_ids, split.labels
+    return (
+        EncodedSplit(ids[:middle], labels[:middle], split.pad_token_id),
+        EncodedSplit(ids[middle:], labels[middle:], split.pad_token_id),
+    )
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, split: Split, max_length: int) -> EncodedSplit:

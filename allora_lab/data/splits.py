@@ -39,6 +39,11 @@ class Split:
         require_at_least("the number of texts to keep", n, 1)
         return Split(self.texts[:n], self.labels[:n])
 
+    def last(self, n: int) -> "Split":
+        """Return the last n texts with their labels; all of them when n is larger."""
+        require_at_least("the number of texts to keep", n, 1)
+        return Split(self.texts[-n:], self.labels[-n:])
+
 
 @dataclass(frozen=True)
 class TextDataset:

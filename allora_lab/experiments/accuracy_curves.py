@@ -12,7 +12,7 @@ from allora_lab.experiments.collected import (
     mean_and_half,
     verdict,
 )
-from allora_lab.experiments.comparison_config import by_setting
+from allora_lab.experiments.pairing import by_setting
 from allora_lab.experiments.paper_numbers import RankRow, read_paper_table
 from allora_lab.experiments.records import RunRecord
 from allora_lab.methods import METHODS

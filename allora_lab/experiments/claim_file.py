@@ -24,6 +24,7 @@ from typing import Any
 from allora_lab.checks import require_kind, require_known
 from allora_lab.experiments.claim_evidence import EVIDENCE
 from allora_lab.experiments.claim_flaws import FLAWS_EVIDENCE
+from allora_lab.experiments.claim_ranks import RANK_EVIDENCE
 from allora_lab.experiments.claim_rules import (
     CANNOT_TELL,
     CONTRADICTS,
@@ -56,6 +57,7 @@ RECORDED = {
     **STABILITY_EVIDENCE,
     **FLAWS_EVIDENCE,
     **COST_EVIDENCE,
+    **RANK_EVIDENCE,
 }
 
 

@@ -6,12 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from allora_lab.config import RunConfig
-from allora_lab.experiments.comparison_config import (
-    SETTINGS,
-    Comparison,
-    by_setting,
-    paired_settings,
-)
+from allora_lab.experiments.comparison_config import SETTINGS, Comparison
+from allora_lab.experiments.pairing import by_setting, paired_settings
 from allora_lab.experiments.records import RunRecord
 from allora_lab.experiments.statistics import Estimate, PairedResult, adjusted, paired, pooled
 

@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 
 from allora_lab.build import inject_adapters
 from allora_lab.config import RunConfig
-from allora_lab.data.batches import EncodedSplit, batch_at, encode
+from allora_lab.data.batches import EncodedSplit, batch_at, encode, halves
 from allora_lab.data.text import TextDataset, load_text
 from allora_lab.experiments import environment
+from allora_lab.experiments.rank_hooks import build_hook
 from allora_lab.experiments.records import RunRecord
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
 from allora_lab.models.load import LoadedModel, load_model
@@ -59,6 +60,7 @@ def build_run_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.opti
         lr=config.lr,
         head_lr=config.head_lr,
         weight_decay=config.weight_decay,
+        without=get_method(config.method).own_parameters,
     )
     wrap = get_method(config.method).wrap_optimizer
     return wrap(optimizer, model, config.eta_squared) if wrap else optimizer
@@ -126,9 +128,11 @@ def fine_tune(
     }
     schedule = {"warmup_steps": config.warmup_steps, "schedule": config.schedule}
     evaluation = Evaluation(config, loaded, data, evaluation_split(config, loaded, dataset))
+    optimizer = build_run_optimizer(config, loaded.model)
+    data, other = halves(data) if get_method(config.method).splits_train else (data, None)
     progress = train(
         loaded.model,
-        build_run_optimizer(config, loaded.model),
+        optimizer,
         lambda step: batch_at(data, step=step, **batches),
         steps=config.steps,
         seed=config.seed,
@@ -138,6 +142,7 @@ def fine_tune(
         evaluate=evaluation,
         rate_factor=partial(rate_factor, steps=config.steps, **schedule),
         clip_norm=config.clip_norm,
+        hook=build_hook(config, loaded, dataset, optimizer, data, other),
         checkpoint=checkpoint,
         on_step=on_step,
         should_stop=should_stop,
@@ -150,18 +155,21 @@ def run(
     *,
     device: str = "auto",
     checkpoint: Path | None = None,
+    on_built: Callable[[PreTrainedModel], None] = lambda _model: None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord | None:
     """Fine-tune as `config` says and return the record, or None if it was stopped before the end.
 
-    A checkpoint, when one is named, is resumed from if it exists and removed at the end.
+    A checkpoint, when one is named, is resumed from if it exists and removed at the end.  `on_built`
+    is given the adapted model before training; it is trained in place, so who keeps it has it after.
     """
     where = environment.resolve_device(device)
     commit, dirty = environment.code_version()
     dataset = load_text(config.dataset)
     loaded = build_adapted(config, len(dataset.label_names))
     model = loaded.model.to(where)
+    on_built(model)
     environment.reset_peak_memory(where)
     progress, train_seconds = fine_tune(
         config,

@@ -15,7 +15,8 @@ from allora_lab.experiments.comparison import (
     require_one_machine,
     setting_text,
 )
-from allora_lab.experiments.comparison_config import SETTINGS, Comparison, by_setting
+from allora_lab.experiments.comparison_config import SETTINGS, Comparison
+from allora_lab.experiments.pairing import by_setting
 from allora_lab.experiments.records import RunRecord, found_records, recorded
 from allora_lab.experiments.statistics import Estimate, mean_interval
 

@@ -64,7 +64,7 @@ class EscapePanel(widgets.VBox):
 
     @staticmethod
     def _controls() -> dict[str, widgets.Widget]:
-        methods = {row.label: key for key, row in METHODS.items()}
+        methods = {row.label: key for key, row in METHODS.items() if row.build_hook is None}
         optimizers = {OPTIMIZERS[key].label: key for key in ("sgd", "adamw")}
         return {
             "method": menu("method", methods, "allora"),

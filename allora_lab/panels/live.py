@@ -1,8 +1,9 @@
 """A run in the background of a notebook: progress, time left, Stop, and what it has traced."""
 
+import copy
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
@@ -11,6 +12,12 @@ from allora_lab.config import RunConfig
 from allora_lab.experiments.records import RunRecord
 from allora_lab.experiments.runner import run
 from allora_lab.training.checkpoint import Progress
+
+
+def _measured(trace: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return how often norms were measured and ranks moved in a trace."""
+    moved = (trace.get(key, {}).get("step", ()) for key in ("rank_norms", "allocation"))
+    return len(trace.get("step", ())), *map(len, moved)
 
 
 class LiveRun(widgets.HBox):
@@ -80,8 +87,8 @@ class LiveRun(widgets.HBox):
         started = time.perf_counter()
 
         def on_step(progress: Progress) -> None:
-            has_new_norms = len(self.trace.get("step", ())) != len(progress.trace["step"])
-            self.trace = {k: list(v) for k, v in progress.trace.items() if k != "layers"}
+            has_news = _measured(self.trace) != _measured(progress.trace)
+            self.trace = copy.deepcopy({k: v for k, v in progress.trace.items() if k != "layers"})
             seconds = (time.perf_counter() - started) / progress.done
             left = seconds * (self.bar.max - progress.done)
             self.bar.value = progress.done
@@ -89,7 +96,7 @@ class LiveRun(widgets.HBox):
                 f"step {progress.done} of {self.bar.max}, loss {self.trace['loss'][-1]:.3f}, "
                 f"about {left:.0f} s left"
             )
-            if has_new_norms:
+            if has_news:
                 self._on_progress()
 
         try:

@@ -20,6 +20,13 @@ COLOURS = {
     "allora-od": "#E69F00",
     "asf-lora": "#7A5195",
     "allora-update": "#CC79A7",
+    "alora-ablation": "#D55E00",
+    "alora-dnas": "#009E73",
+    "alora-sensitivity": "#CC79A7",
+    "alora-magnitude": "#E69F00",
+    "alora-random": "#8C8C8C",
+    "sora": "#7A5195",
+    "adalora": "#56B4E9",
 }
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 RC = {

@@ -1,8 +1,8 @@
 """A checkpoint: one safetensors file whose header carries the rest as JSON.
 
-Weights of the trainable tensors, the optimizer's state, how many steps are done and the trace so
-far.  Step t of the loop depends on these and on (seed, t) alone, so no random state is saved.  One
-file, written whole: a kill at any instant leaves the old checkpoint or the new one.
+Weights of the trainable tensors, the optimizer's state, the method's own, how many steps are done
+and the trace so far.  Step t of the loop depends on these and on (seed, t) alone, so no random state
+is saved.  One file, written whole: a kill at any instant leaves the old checkpoint or the new one.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from allora_lab.adapters.inject import adapter_state_dict, load_adapter_state_dict
+from allora_lab.allocation.hook import TrainingHook
 from allora_lab.files import written_whole
 
 
@@ -64,16 +65,24 @@ def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_checkpoint(
-    path: Path, run_id: str, model: nn.Module, optimizer: Optimizer, progress: Progress
+    path: Path,
+    run_id: str,
+    model: nn.Module,
+    optimizer: Optimizer,
+    progress: Progress,
+    hook: TrainingHook,
 ) -> None:
     """Write the checkpoint of a run, whole or not at all."""
     tensors, rest = _split_state(optimizer.state_dict())
     weights = {f"model.{n}": t.contiguous() for n, t in adapter_state_dict(model).items()}
+    hook_values, hook_tensors = hook.state()
+    weights |= {f"hook.{n}": t.detach().contiguous() for n, t in hook_tensors.items()}
     header = {
         "run_id": run_id,
         "done": progress.done,
         "trace": progress.trace,
         "optimizer": rest,
+        "hook": hook_values,
     }
     text, every = json.dumps(header), {**weights, **tensors}
     with written_whole(path) as partial:
@@ -81,7 +90,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, *, run_id: str, model: nn.Module, optimizer: Optimizer
+    path: Path, *, run_id: str, model: nn.Module, optimizer: Optimizer, hook: TrainingHook
 ) -> Progress | None:
     """Restore a run from `path` and return where it stands, or None when there is no file.
 
@@ -108,6 +117,8 @@ def load_checkpoint(
             f"{path} belongs to the run {header['run_id']}, not {run_id}: name another file or "
             "delete this one"
         )
+    hook_tensors = {n.removeprefix("hook."): t for n, t in tensors.items() if n.startswith("hook.")}
+    hook.restore(header.get("hook", {}), hook_tensors)  # first, for it sets the tensors' shapes
     weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
     state = {n: t for n, t in tensors.items() if n.startswith("optimizer.")}
     load_adapter_state_dict(model, weights)

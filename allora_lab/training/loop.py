@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from transformers import PreTrainedModel
 
+from allora_lab.allocation.hook import TrainingHook
 from allora_lab.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from allora_lab.training.interrupt import deferred_interrupt
 from allora_lab.training.trace import append_row, measure
@@ -34,7 +34,7 @@ def require_finite(loss: Tensor, step: int, steps: int) -> None:
 
 
 def train(
-    model: PreTrainedModel,
+    model: nn.Module,
     optimizer: Optimizer,
     batch_at: Callable[[int], Mapping[str, Tensor]],
     *,
@@ -46,6 +46,7 @@ def train(
     evaluate: Callable[[], Mapping[str, Any]] = dict,
     rate_factor: Callable[[int], float] = lambda _step: 1.0,
     clip_norm: float | None = None,
+    hook: TrainingHook | None = None,
     checkpoint: Path | None = None,
     save_every: int = 200,
     on_step: Callable[[Progress], None] = lambda _progress: None,
@@ -57,18 +58,19 @@ def train(
     group's `initial_lr` at it; `trace_steps` the counts of steps done at which the norms are
     measured, besides the start and the end.  Before the first step and after every `eval_every` steps
     `evaluate()` is asked and its values kept in `trace["evaluations"]`; it must leave the model and
-    the optimizer as they were.  `model(**batch)` must have a `.loss`.  `on_step` sees
-    the progress after every step, `should_stop` is asked before every step.  The checkpoint is
-    written every `save_every` steps, on a stop and at the end.
+    the optimizer as they were.  `hook` is the method's own part (see `allocation.hook`); what it
+    returns after a step is traced.  `model(**batch)` must have a `.loss`.  `on_step` sees the
+    progress after every step, `should_stop` is asked before every step.  The checkpoint is written
+    every `save_every` steps, on a stop and at the end.
 
     Returns the progress: `done` < `steps` if stopped; the trace has `loss` of every step (nats),
     and lists beside `step` with the norms (see `training.trace`).  Raises NonFiniteLossError at the
     first loss that is not finite, and KeyboardInterrupt on Ctrl-C once the step at hand is saved.
     """
     device = next(model.parameters()).device
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    hook = hook or TrainingHook()
     resumed = checkpoint and load_checkpoint(
-        checkpoint, run_id=run_id, model=model, optimizer=optimizer
+        checkpoint, run_id=run_id, model=model, optimizer=optimizer, hook=hook
     )
     progress = resumed or Progress(0, append_row({}, {"step": 0, **measure(model)}))
     done, trace = progress.done, progress.trace
@@ -80,10 +82,15 @@ def train(
             torch.manual_seed(seed * 1_000_003 + done)  # the dropout masks of this step
             loss = model(**{k: v.to(device) for k, v in batch_at(done).items()}).loss
             optimizer.zero_grad()
-            loss.backward()
+            penalty = hook.penalty()
+            (loss if penalty is None else loss + penalty).backward()
             require_finite(loss, done + 1, steps)
+            hook.after_backward()
             if clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(trainable, clip_norm)
+                stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+                torch.nn.utils.clip_grad_norm_(
+                    [p for p in model.parameters() if id(p) in stepped], clip_norm
+                )
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate_factor(done)
             optimizer.step()
@@ -92,12 +99,13 @@ def train(
             trace.setdefault("loss", []).append(float(f"{loss.item():.6g}"))
             if done in trace_steps or done == steps:
                 append_row(trace, {"step": done, **measure(model)})
+            append_row(trace, hook.after_step(done) or {})
             if eval_every and done % eval_every == 0:
                 append_row(trace, {"evaluations": {"step": done, **evaluate()}})
             on_step(Progress(done, trace))
             if checkpoint and done < steps and done % save_every == 0:
-                save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace))
+                save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace), hook)
 
         if checkpoint:  # also of a finished run, whose evaluation may yet be interrupted
-            save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace))
+            save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace), hook)
     return Progress(done, trace)

@@ -1,7 +1,7 @@
 """Optimizers, learning rates for adapters and head, and schedules with warm-up."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,14 +69,25 @@ def rate_factor(step: int, *, steps: int, warmup_steps: int, schedule: str) -> f
 
 
 def build_optimizer(
-    key: str, model: nn.Module, *, lr: float, head_lr: float, weight_decay: float
+    key: str,
+    model: nn.Module,
+    *,
+    lr: float,
+    head_lr: float,
+    weight_decay: float,
+    without: Collection[str] = (),
 ) -> Optimizer:
     """Return the optimizer of a model's trainable parameters, the head in a group of its own.
 
     SGD has momentum 0.9; AdamW and Adafactor have the defaults of torch and transformers.  Each
-    group keeps its rate as `initial_lr`, which a schedule multiplies.
+    group keeps its rate as `initial_lr`, which a schedule multiplies.  Tensors named in `without`
+    are left out, for something else to step.
     """
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    named = [
+        (n, p)
+        for n, p in model.named_parameters()
+        if p.requires_grad and n.rpartition(".")[2] not in without
+    ]
     head = [p for n, p in named if is_in_head(n)]
     adapters = [p for n, p in named if not is_in_head(n)]
     groups = [

@@ -22,8 +22,29 @@ CASES = {
     "allora-od": {},
     "asf-lora": {},
     "allora-update": {},
+    "alora-ablation": {"lora_alpha": 8},
+    "alora-dnas": {"lora_alpha": 8},
+    "alora-sensitivity": {"lora_alpha": 8},
+    "alora-magnitude": {"lora_alpha": 8},
+    "alora-random": {"lora_alpha": 8},
+    "sora": {"lora_alpha": 8},
+    "adalora": {"lora_alpha": 8},
 }
-TRAINABLE = {"dora": {"lora_A", "lora_B", "lora_magnitude_vector"}}
+# Where a method differs from LoRA: what it trains besides A and B, what a first step's gradient
+# reaches, whether A and B start normal (with which deviation), and g of its update B diag(g) A.
+ALSO_TRAINS = {
+    "dora": {"lora_magnitude_vector"},
+    "alora-dnas": {"lora_gate_logit"},
+    "sora": {"lora_gate"},
+    "adalora": {"lora_E"},
+}
+FIRST_REACHED = {"dora": {"lora_B", "lora_magnitude_vector"}, "adalora": {"lora_E"}}
+STARTS_NORMAL = {"adalora": 0.02}
+GATES = {
+    "alora-dnas": lambda layer: 2 / (1 + torch.exp(-layer.lora_gate_logit)),
+    "sora": lambda layer: layer.lora_gate,
+    "adalora": lambda layer: layer.lora_E,
+}
 
 
 def test_every_method_of_the_table_is_tested_here():
@@ -71,21 +92,34 @@ def test_starts_as_the_pretrained_layer(method, x):
 def test_only_the_adapter_is_trainable(method):
     layer = adapted(method)["query"]
     trainable = {name for name, p in layer.named_parameters() if p.requires_grad}
-    assert trainable == TRAINABLE.get(method, {"lora_A", "lora_B"})
+    assert trainable == {"lora_A", "lora_B"} | ALSO_TRAINS.get(method, set())
 
 
-def test_A_starts_uniform_at_the_scale_of_a_linear_layer(method):
-    A = adapted(method, base=nn.Linear(500, 300).double())["query"].lora_A
-    assert A.shape == (R, 500)
-    assert A.abs().max() <= 500**-0.5
-    assert A.std().item() == pytest.approx(500**-0.5 / 3**0.5, rel=0.05)
+@pytest.mark.parametrize("method", CASES.keys() - STARTS_NORMAL.keys())
+def test_A_starts_uniform_at_the_scale_of_a_linear_layer_and_B_at_zero(method):
+    layer = adapted(method, base=nn.Linear(500, 300).double())["query"]
+    assert layer.lora_A.shape == (R, 500)
+    assert layer.lora_A.abs().max() <= 500**-0.5
+    assert layer.lora_A.std().item() == pytest.approx(500**-0.5 / 3**0.5, rel=0.05)
+    assert torch.equal(layer.lora_B, torch.zeros(300, R, dtype=torch.float64))
 
 
-def test_gradient_reaches_only_B_on_the_first_step(method, x):
+@pytest.mark.parametrize("method", STARTS_NORMAL)
+def test_factors_that_start_normal_have_the_deviation_of_the_table(method):
+    layer = adapted(method, base=nn.Linear(500, 300).double())["query"]
+    for factor in (layer.lora_A, layer.lora_B):
+        assert factor.std().item() == pytest.approx(STARTS_NORMAL[method], rel=0.06)
+        assert factor.abs().max() > 2.5 * STARTS_NORMAL[method]  # no uniform start reaches so far
+    correlation = (layer.lora_A[:, :300] * layer.lora_B.T).mean() / STARTS_NORMAL[method] ** 2
+    assert abs(correlation.item()) < 0.1
+
+
+def test_gradient_reaches_only_what_the_table_says_on_the_first_step(method, x):
     layer = adapted(method)["query"].eval()
     layer(x).square().sum().backward()
-    assert layer.lora_A.grad.abs().max() == 0  # B = 0 blocks it
-    assert layer.lora_B.grad.abs().max() > 0
+    trained = {n: p.grad.abs().max() for n, p in layer.named_parameters() if p.requires_grad}
+    reached = {name for name, largest in trained.items() if largest > 0}
+    assert reached == FIRST_REACHED.get(method, {"lora_B"})  # what is zero blocks the rest
 
 
 def test_pretrained_weights_get_no_gradient(method, x):
@@ -152,9 +186,12 @@ def test_natural_gradients_agree_with_finite_differences_and_others_do_not(metho
     assert is_natural == METHODS[method].is_gradient_natural
 
 
-def test_row_norms_are_those_of_BA(method):
+def test_row_norms_are_those_of_BA_with_the_gates_between(method):
     layer = trained(method)["query"]
-    torch.testing.assert_close(layer.row_norms(), (layer.lora_B @ layer.lora_A).norm(dim=1))
+    gates = GATES[method](layer) if method in GATES else torch.ones(R, dtype=torch.float64)
+    torch.testing.assert_close(
+        layer.row_norms(), (layer.lora_B @ torch.diag(gates) @ layer.lora_A).norm(dim=1)
+    )
 
 
 def test_the_same_generator_gives_the_same_start(method):

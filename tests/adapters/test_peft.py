@@ -8,6 +8,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from allora_lab import inject_adapters
 from allora_lab.adapters.inject import adapted_layers
+from allora_lab.allocation.places import gated_layers
+from allora_lab.allocation.sensitivity import Sensitivity
 
 D_IN, HIDDEN, D_OUT, R = 24, 19, 17, 4
 METHODS = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}
@@ -75,6 +77,46 @@ def test_merged_weights_are_pefts(method):
     torch.testing.assert_close(
         ours.query.merged_weight(), merged.query.weight.data, rtol=1e-6, atol=1e-6
     )
+
+
+def test_adaloras_outputs_gradients_and_sensitivities_are_pefts(rng):
+    torch.manual_seed(0)
+    ours, theirs = TwoLayers().double(), TwoLayers().double()
+    theirs.load_state_dict(ours.state_dict())
+    inject_adapters(ours, "adalora", r=R, lora_alpha=7)
+    config = peft.AdaLoraConfig(
+        init_r=R, lora_alpha=7, target_modules=["query", "value"], total_step=100, tinit=1, tfinal=1
+    )
+    theirs = peft.get_peft_model(theirs, config).base_model
+    allocator = theirs.rankallocator
+    sensitivity = Sensitivity(gated_layers(ours))
+    with torch.no_grad():
+        for name in ("query", "value"):
+            mine, other = getattr(ours, name), getattr(theirs.model, name)
+            mine.lora_E.normal_()
+            other.lora_A["default"].copy_(mine.lora_A)
+            other.lora_B["default"].copy_(mine.lora_B)
+            other.lora_E["default"].copy_(mine.lora_E[:, None])
+            other.ranknum["default"].fill_(R - 1e-5)  # PEFT divides α by r + 1e-5
+    for _ in range(3):
+        x = torch.randn(3, 5, D_IN, generator=rng, dtype=torch.float64)
+        ours.zero_grad()
+        theirs.model.zero_grad()
+        y, y_twin = ours(x), theirs.model(x)
+        torch.testing.assert_close(y, y_twin, rtol=1e-6, atol=1e-6)
+        y.square().sum().backward()
+        y_twin.square().sum().backward()
+        sensitivity.update()
+        allocator.update_ipt(theirs.model)
+    for name in ("query", "value"):
+        mine, other = getattr(ours, name), getattr(theirs.model, name)
+        row = 0
+        for key, axis in (("lora_A", 1), ("lora_B", 0), ("lora_E", 1)):
+            twin = getattr(other, key)["default"]
+            gradient = getattr(mine, key).grad.view(twin.shape)
+            torch.testing.assert_close(gradient, twin.grad, rtol=1e-5, atol=1e-6)
+            row = row + allocator._element_score(f"{name}.{key}.default").mean(dim=axis)
+        torch.testing.assert_close(sensitivity.scores()[name], row.detach(), rtol=1e-5, atol=0)
 
 
 def test_names_are_matched_as_peft_matches_them():

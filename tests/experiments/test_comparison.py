@@ -7,7 +7,8 @@ import pytest
 
 from allora_lab.config import RunConfig
 from allora_lab.experiments.comparison import compare, comparison_rows
-from allora_lab.experiments.comparison_config import comparisons_from, paired_settings, peak_lr
+from allora_lab.experiments.comparison_config import comparisons_from, peak_lr
+from allora_lab.experiments.pairing import paired_settings
 from allora_lab.experiments.records import read_record
 from allora_lab.experiments.statistics import paired
 from allora_lab.experiments.sweep import read_sweep

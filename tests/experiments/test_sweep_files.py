@@ -6,8 +6,9 @@ import pytest
 
 from allora_lab.experiments.collected import collect
 from allora_lab.experiments.comparison import require_one_machine
-from allora_lab.experiments.comparison_config import by_setting, paired_settings, peak_lr
+from allora_lab.experiments.comparison_config import peak_lr
 from allora_lab.experiments.learning_rates import best_rate, chosen_rates
+from allora_lab.experiments.pairing import by_setting, paired_settings
 from allora_lab.experiments.records import find_record, read_record
 from allora_lab.experiments.sweep import read_sweep
 

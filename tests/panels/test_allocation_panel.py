@@ -1,0 +1,97 @@
+"""The panel of notebook 08: controls, live runs, and the exercise by hand."""
+
+import pytest
+
+from allora_lab.experiments.allocation_runs import base_settings, planned_runs
+from allora_lab.panels.allocation import AllocationPanel, layer_names
+from allora_lab.panels.by_hand import ByHand
+
+TINY = {
+    "steps": 14,
+    "train_size": 48,
+    "first_round": 4,
+    "round_every": 3,
+    "eval_size": 16,
+    "max_length": 12,
+    "dataset": "rotten_tomatoes_rated",
+}
+
+
+def pixels(panel):
+    return panel.picture.value
+
+
+def ends(control):
+    values = [v[1] if isinstance(v, tuple) else v for v in control._options_full]
+    return values[0], values[-1]
+
+
+@pytest.mark.parametrize("name", ["method", "budget", "ranks_moved"])
+def test_every_control_changes_the_picture_or_the_words(name):
+    panel = AllocationPanel().panel
+    panel.controls["round_number"].value = 0
+    seen = set()
+    for end in ends(panel.controls[name]):
+        panel.controls[name].value = end
+        seen.add((pixels(panel), panel.caption.value, panel.values()[name]))
+    assert len(seen) == 2
+
+
+def test_the_panels_runs_are_the_sweeps():
+    panel = AllocationPanel()
+    planned = set(planned_runs())
+    for method in ("alora-ablation", "lora", "alora-random"):
+        assert panel.config(method, 144, None) in planned
+    assert panel.config("alora-ablation", 144, 24) in planned
+    assert base_settings()["r"] == 4
+
+
+def test_n_A_is_switched_off_where_no_rank_moves():
+    panel = AllocationPanel().panel
+    panel.controls["method"].value = "lora"
+    assert panel.controls["ranks_moved"].disabled
+    panel.controls["method"].value = "alora-random"
+    assert not panel.controls["ranks_moved"].disabled
+
+
+def test_a_live_run_moves_ranks_and_the_round_slider_walks_through_them():
+    panel = AllocationPanel(**TINY)
+    panel.panel.controls["method"].value = "alora-magnitude"
+    panel.panel.controls["ranks_moved"].value = 24
+    assert "No run of this setting" in panel.panel.caption.value
+    panel.live.button.click()
+    panel.live.wait(120)
+    assert panel.live.status.value == "finished"
+    seen = set()
+    for round_number in range(5):
+        panel.panel.controls["round_number"].value = round_number
+        seen.add(pixels(panel.panel))
+        assert "144 ranks" in panel.panel.caption.value
+    assert len(seen) == 5
+    assert "Live: accuracy" in panel.panel.caption.value
+    panel.panel.reset.click()
+    assert "No run of this setting" in panel.panel.caption.value
+
+
+def test_the_map_has_minilms_layers():
+    from allora_lab.allocation.places import place_of
+
+    assert len(layer_names()) == 36
+    assert {place_of(name)[0] for name in layer_names()} == set(range(6))
+
+
+def test_by_hand_gives_the_papers_example_and_a_hint_that_fits_the_mistake():
+    exercise = ByHand(8, {"m1": 0.9, "m2": 0.5, "m3": 0.1}, lost=("m4",))
+
+    def hint(*values):
+        for box, value in zip(exercise.inputs.values(), values, strict=True):
+            box.value = value
+        exercise.check.click()
+        return exercise.verdict.value
+
+    assert exercise.answer() == {"m1": 3, "m2": 3, "m3": 2, "m4": 0}
+    assert "Right" in hint(3, 3, 2, 0)
+    assert "7 of 8" in hint(3, 2, 2, 0)
+    assert "lost a rank" in hint(3, 2, 2, 1)
+    assert "2 each at least" in hint(5, 2, 1, 0)
+    assert "higher means" in hint(2, 3, 3, 0)
