@@ -1,10 +1,11 @@
 """One step on 32 x 64 tokens with all linear layers of MiniLM adapted: forward, backward, AdamW's update.
 
 Times: the contenders take turns in one process, in a random order every round; ratios are to our
-LoRA in the same round.  Memory: each contender in a process of its own, by torch's own account of every allocation
+LoRA in the same round.  They are processor time, of all threads, which other programs on the machine
+disturb less than they do the clock's.  Memory: each contender in a process of its own, by torch's own account of every allocation
 in a step, which repeats exactly where the process's resident size does not.
 
-    python benchmarks/step.py --rounds 20 --json results/cost/step.json
+    python benchmarks/step.py --rounds 30 --json results/cost/step.json
 
 makes the record behind `allora-lab figure cost`.
 """
@@ -96,7 +97,7 @@ def measured_peak(name: str) -> int:
 
 
 def measured_seconds(rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of a step of every contender in each round."""
+    """Return the processor seconds of a step of every contender in each round."""
     contenders = {name: build() for name, build in CONTENDERS.items()}
     for contender in contenders.values():
         contender.step()  # warm-up
@@ -106,9 +107,9 @@ def measured_seconds(rounds: int) -> dict[str, list[float]]:
         for name in order.sample(
             list(contenders), len(contenders)
         ):  # none always runs after another
-            start = time.perf_counter()
+            start = time.process_time()
             contenders[name].step()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     return seconds
 
 

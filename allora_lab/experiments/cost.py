@@ -12,7 +12,7 @@ from allora_lab.experiments.statistics import median_interval
 from allora_lab.files import results_folder
 from allora_lab.methods import METHODS
 
-COMMAND = "python benchmarks/step.py --rounds 20 --json results/cost/step.json"
+COMMAND = "python benchmarks/step.py --rounds 30 --json results/cost/step.json"
 LORA = "lora"
 
 
@@ -20,8 +20,8 @@ LORA = "lora"
 class CostRecord:
     """What one run of the benchmark measured.
 
-    `seconds` of a step, one a round, and `peak_bytes`, the most memory allocated at once in a step,
-    are by contender: a method's key, or a name of PEFT's.  In a round each takes one step.  A step
+    `seconds` of the processor for a step, one a round, and `peak_bytes`, the most memory allocated at
+    once in a step, are by contender: a method's key, or a name of PEFT's.  In a round each takes one step.  A step
     has `batch` sentences of `tokens` tokens; all `target_modules` have adapters of rank `r`.
     """
 
@@ -72,7 +72,7 @@ def read_cost_record(path: Path) -> CostRecord:
 
 
 def time_ratio(record: CostRecord, name: str) -> tuple[float, float, float]:
-    """Return the median, over rounds, of a step's time over LoRA's in that round, and its interval."""
+    """Return the median over rounds of a step's time over LoRA's in that round, and its interval."""
     pairs = zip(record.seconds[name], record.seconds[LORA], strict=True)
     return median_interval([ours / lora for ours, lora in pairs])
 
@@ -101,8 +101,8 @@ def _sentence(record: CostRecord, name: str) -> str:
     median, low, high = time_ratio(record, name)
     mebibytes = (record.peak_bytes[name] - record.peak_bytes[LORA]) / 2**20
     return (
-        f"{_label(name)}: a step takes {median:.3f} [{low:.3f}, {high:.3f}] times as long as one of "
-        f"LoRA, and at its peak {memory_ratio(record, name):.3f} times the memory ({mebibytes:+.2f} "
+        f"{_label(name)}: a step takes {median:.3f} [{low:.3f}, {high:.3f}] times the processor "
+        f"time of one of LoRA, and at its peak {memory_ratio(record, name):.3f} times the memory ({mebibytes:+.2f} "
         "MiB)."
     )
 
@@ -125,7 +125,7 @@ def cost_content() -> dict[str, Any]:
     return {
         "panels": [
             {
-                "title": "Time of a step",
+                "title": "Processor time of a step",
                 "x_label": "more than LoRA's, %",
                 "rows": [_row(name, *time_ratio(record, name)) for name in others],
             },
@@ -146,7 +146,7 @@ def _time_evidence(name: str) -> Evidence | None:
     if not cost_path().exists():
         return None
     record = read_cost_record(cost_path())
-    what = f"time of a step of {_label(name)} over one of LoRA, median"
+    what = f"processor time of a step of {_label(name)} over one of LoRA, median"
     return Evidence(what, len(record.seconds[LORA]), *time_ratio(record, name), units="rounds")
 
 
