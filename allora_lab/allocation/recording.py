@@ -149,18 +149,15 @@ def unchanged(recording: Recording, target: str) -> list[str]:
     """
     at = recording.calls[target]
 
-    def is_unchanged(name: str, call: Call) -> bool:
-        contains = target.startswith(f"{name}.") or name.startswith(f"{target}.")
-        reads_the_same = call.read is not None and call.read is at.read and name != target
-        return (call.end < at.start or reads_the_same) and not contains
+    def is_unchanged(call: Call) -> bool:
+        reads_the_same = call.read is not None and call.read is at.read
+        return call.end < at.start or (reads_the_same and call.start > at.end)
 
     left_out = recording.twice | recording.overwritten
     names = [
         name
         for name, call in recording.calls.items()
-        if name not in left_out
-        and recording.follows.get(name) is not None
-        and is_unchanged(name, call)
+        if name not in left_out and recording.follows.get(name) is not None and is_unchanged(call)
     ]
     kept = set(names)
 

@@ -166,15 +166,15 @@ def test_a_model_whose_ranks_are_all_gone_has_no_scores():
 
 
 class Dead(nn.Module):
-    """A ReLU that is off for the first example, but on once a rank before it leaves or is alone."""
+    """A product with a ReLU, which is read where the ReLU is on."""
 
     def __init__(self):
         super().__init__()
-        self.low, self.gate, self.up = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(6, 8)
+        self.low, self.gate, self.up = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)
 
     def forward(self, x):
         h = self.low(x)
-        return h + torch.relu(self.gate(h)) * self.up(x)
+        return h + torch.relu(self.gate(h)) * self.up(h)
 
 
 def gated_by_relu():
@@ -195,14 +195,12 @@ def gated_by_relu():
 
 def test_an_example_whose_units_are_off_loses_no_row():
     model, batch = adapted("mlp", dtype=torch.float64), batch_for("mlp", dtype=torch.float64)
+    first, last = model.net[0], model.net[2]
     with torch.no_grad():
-        model.net[2].base_layer.bias.fill_(-0.5)
-        model.net[0].base_layer.bias.fill_(-100.0)  # every unit of every example off
-    assert_scores_equal(replayed_scores(model, batch), plain_scores(model, batch), 1e-10)
-    with torch.no_grad():
-        model.net[0].base_layer.bias.fill_(-1.0)
-        first = model.net[0](batch["x"])[0]
-        model.net[0].base_layer.bias.sub_(first.clamp_min(0) + 1e-6)  # the first example's alone
+        shift = last(torch.relu(first(batch["x"])))[0] + 1e-3
+        last.base_layer.bias.sub_(shift)  # off for the first example, by a hair, in every unit
+        assert (model.net(batch["x"])[0] == 0).all()
+        assert (model.net(batch["x"])[1:] > 0).any(dim=1).all()
     assert_scores_equal(replayed_scores(model, batch), plain_scores(model, batch), 1e-10)
 
 
@@ -210,6 +208,31 @@ def test_a_unit_that_is_off_in_the_whole_network_may_be_on_in_a_masked_one():
     model, batch = gated_by_relu()
     plain = plain_scores(model, batch)
     assert_scores_equal(replayed_scores(model, batch), plain, 1e-10)
+
+
+class Narrow(nn.Module):
+    """Reads the second token only where the first is as it was, and a unit is on."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.seen = nn.Linear(3, 8), None
+
+    def forward(self, x):
+        first, second = self.tokens(x.view(len(x), 2, 3)).unbind(dim=1)
+        if self.seen is None:
+            self.seen = first.detach(), second.detach() + 1e-3
+        is_same = (first == self.seen[0]).all(dim=1, keepdim=True)
+        return first + is_same * torch.relu(second - self.seen[1])
+
+
+def test_noise_is_tried_with_the_rows_that_are_read_as_they_are_too():
+    torch.manual_seed(0)
+    model, batch = Head(Narrow()).double().eval(), batch_for("mlp", dtype=torch.float64)
+    inject_adapters(model, "alora-ablation", r=2, target_modules=["tokens"])
+    inputs, instead = {"x": batch["x"]}, {"net.tokens": model.net.tokens.forward}
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    assert rows_read(model, inputs, instead, logits) == {}
 
 
 def test_rows_that_nobody_reads_are_found_and_no_others():
@@ -300,8 +323,39 @@ class Overwriting(nn.Module):
             c = self.last(b)
             b.mul_(2)
             return b + c
-        (a if self.which == "target" else b).relu_()
-        return self.last(torch.tanh(a) + b)
+        (a if self.which == "target" else b).mul_(2)
+        return self.last(torch.tanh(a) + b) + b
+
+
+class Borrowing(nn.Module):
+    """Calls a layer that is not its child, so no name says that it depends on it."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.borrowed, self.own = [layer], nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.own(torch.tanh(self.borrowed[0](x)))
+
+
+class Lending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 8)
+        self.borrower = Borrowing(self.layer)
+
+    def forward(self, x):
+        return self.borrower(x + 0)
+
+
+def test_a_module_that_calls_a_layer_of_another_is_computed_again():
+    torch.manual_seed(0)
+    model = Head(Lending()).double()
+    inject_adapters(model, "alora-ablation", r=2, target_modules=["layer"])
+    model.net.borrower.borrowed[0] = model.eval().net.layer
+    model.net.layer.lora_B.data.normal_()
+    batch = batch_for("mlp", dtype=torch.float64)
+    assert_scores_equal(replayed_scores(model, batch), plain_scores(model, batch), 1e-10)
 
 
 @pytest.mark.parametrize(("which", "named"), [("target", "net.first"), ("input", "net.last")])
@@ -315,6 +369,49 @@ def test_a_layer_changed_in_place_is_refused(which, named):
 def test_another_module_changed_in_place_is_computed_again():
     torch.manual_seed(0)
     model = Head(Overwriting("other")).double()
+    inject_adapters(model, "alora-ablation", r=2, target_modules=["first", "last"])
+    for layer in gated_layers(model.eval()).values():
+        layer.lora_B.data.normal_()
+    batch = batch_for("mlp", dtype=torch.float64)
+    assert_scores_equal(replayed_scores(model, batch), plain_scores(model, batch), 1e-10)
+
+
+class Box:
+    """Holds a tensor where no one who looks through lists and tuples finds it."""
+
+    def __init__(self, inside):
+        self.inside = inside
+
+
+class Boxing(nn.Module):
+    def forward(self, x):
+        return Box(torch.tanh(x))
+
+
+class Turning(nn.Module):
+    """Gives tokens first and examples second, as some older models do."""
+
+    def forward(self, x):
+        return torch.tanh(x).view(len(x), 4, 2).transpose(0, 1)
+
+
+class Middle(nn.Module):
+    """An adapted layer before, and one after, a module whose output cannot be repeated."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(6, 8), module, nn.Linear(8, 8)
+
+    def forward(self, x):
+        h = self.middle(self.first(x))
+        h = h.inside if isinstance(h, Box) else h.transpose(0, 1).reshape(len(x), 8)
+        return h + self.last(h)
+
+
+@pytest.mark.parametrize("middle", [Boxing, Turning])
+def test_a_module_whose_output_cannot_be_repeated_is_computed_again(middle):
+    torch.manual_seed(0)
+    model = Head(Middle(middle())).double()
     inject_adapters(model, "alora-ablation", r=2, target_modules=["first", "last"])
     for layer in gated_layers(model.eval()).values():
         layer.lora_B.data.normal_()

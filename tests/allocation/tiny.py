@@ -155,7 +155,7 @@ def adapted(kind, method="alora-ablation", *, r=3, moved=True, dtype=torch.float
     torch.manual_seed(0)
     model = MODELS[kind]().to(dtype)
     generator = torch.Generator().manual_seed(1)
-    changes = {"target_modules": "all-linear", **changes}
+    changes = {"target_modules": "all-linear", "lora_alpha": 2.0 * r, **changes}
     inject_adapters(model, method, r=r, generator=generator, **changes)
     if moved:
         with torch.no_grad():

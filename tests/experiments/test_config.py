@@ -2,7 +2,9 @@ from dataclasses import fields
 
 import pytest
 
-from allora_lab.config import RunConfig, config_from, scaled_rate
+from allora_lab.allocation.settings import AllocationSettings
+from allora_lab.config import HOOK_COUNTS, HOOK_RATES, RunConfig, config_from, scaled_rate
+from allora_lab.methods import METHODS
 
 OTHER = {
     "method": "allora-od",
@@ -30,11 +32,24 @@ OTHER = {
     "base_dropout": True,
     "seed": 1,
 }
+# What only some methods read, each with one that does.
+READ_BY = {
+    "rank_budget": ("alora-random", 40),
+    "ranks_moved": ("alora-random", 3),
+    "rounds": ("alora-random", 3),
+    "first_round": ("adalora", 3),
+    "round_every": ("adalora", 3),
+    "score_size": ("alora-ablation", 16),
+    "gate_penalty": ("sora", 3.0),
+    "gate_threshold": ("sora", 0.1),
+    "gate_lr": ("alora-dnas", 0.1),
+    "orthogonality": ("adalora", 0.3),
+}
 BASE = RunConfig(method="allora")
 
 
 def test_every_setting_is_part_of_what_identifies_a_run():
-    assert OTHER.keys() | {"lora_alpha", "gradient_draws"} == {
+    assert OTHER.keys() | {"lora_alpha", "gradient_draws"} | READ_BY.keys() == {
         field.name for field in fields(RunConfig)
     }
     ids = {BASE.with_changes(**{name: value}).run_id for name, value in OTHER.items()}
@@ -42,6 +57,55 @@ def test_every_setting_is_part_of_what_identifies_a_run():
     ids |= {BASE.run_id, lora.run_id, lora.with_changes(lora_alpha=3.0).run_id}
     ids.add(BASE.with_changes(eval_every=5, gradient_draws=4).run_id)
     assert len(ids) == len(OTHER) + 4
+
+
+@pytest.mark.parametrize("name", READ_BY)
+def test_a_setting_of_some_methods_identifies_their_runs_and_is_refused_by_others(name):
+    method, value = READ_BY[name]
+    plain = RunConfig(method=method)
+    changed = plain.with_changes(**{name: value})
+    assert changed.run_id != plain.run_id
+    assert changed.run_id != plain.with_changes(**{name: value + 1}).run_id
+    assert config_from(changed.to_json()) == changed
+    for key, row in METHODS.items():
+        if name in row.hook_settings:
+            assert getattr(RunConfig(method=key, **{name: value}), name) == value
+            continue
+        with pytest.raises(ValueError, match=f"{key} does not use {name}: leave it out"):
+            RunConfig(method=key, **{name: value})
+
+
+def test_a_rate_written_whole_is_the_same_run():
+    assert (
+        RunConfig(method="sora", gate_penalty=3).run_id
+        == RunConfig(method="sora", gate_penalty=3.0).run_id
+    )
+
+
+def test_every_setting_a_hook_reads_is_one_a_run_can_have():
+    read = {name for row in METHODS.values() for name in row.hook_settings}
+    assert read == READ_BY.keys() == {*HOOK_COUNTS, *HOOK_RATES}
+    known = {field.name for field in fields(AllocationSettings)} | {"score_size"}
+    assert read == known - {"copies"}  # which changes how fast, and no number
+
+
+def test_a_method_that_moves_no_rank_reads_none_of_it():
+    for row in METHODS.values():
+        assert bool(row.hook_settings) == (row.build_hook is not None)
+
+
+@pytest.mark.parametrize(
+    ("config", "run_id"),
+    [
+        (BASE, "minilm--rotten_tomatoes_rated--allora--adamw--seed0--ed5e54d4"),
+        (
+            RunConfig(method="lora", r=4, lora_alpha=8.0, optimizer="sgd", seed=2),
+            "minilm--rotten_tomatoes_rated--lora--sgd--seed2--9ef14e6d",
+        ),
+    ],
+)
+def test_runs_made_before_a_setting_was_added_keep_their_names(config, run_id):
+    assert config.run_id == run_id
 
 
 def test_all_sentences_can_be_asked_for_in_a_file_that_has_no_none():
@@ -115,6 +179,17 @@ def test_scaled_rate_is_eta_times_lr_to_four_digits():
         ({"method": "lora", "steps": True}, "steps must be a whole number"),
         ({"method": 3}, "method must be text"),
         ({"steps": 3}, "no method is named"),
+        ({"method": "alora-random", "ranks_moved": 0}, "ranks_moved must be at least 1, got 0"),
+        ({"method": "alora-random", "rank_budget": 0}, "rank_budget must be at least 1, got 0"),
+        ({"method": "alora-random", "rounds": 1.5}, "rounds must be a whole number"),
+        ({"method": "alora-random", "first_round": 0}, "first_round must be at least 1"),
+        ({"method": "alora-random", "round_every": -1}, "round_every must be at least 1"),
+        ({"method": "alora-ablation", "score_size": 0}, "score_size must be at least 1"),
+        ({"method": "sora", "gate_penalty": 0.0}, "gate_penalty must be a finite number above 0"),
+        ({"method": "sora", "gate_threshold": -1.0}, "gate_threshold must be a finite number"),
+        ({"method": "alora-dnas", "gate_lr": float("nan")}, "gate_lr must be a finite number"),
+        ({"method": "adalora", "orthogonality": 0.0}, "orthogonality must be a finite number"),
+        ({"method": "sora", "rank_budget": 8}, "sora does not use rank_budget: leave it out"),
     ],
 )
 def test_a_bad_value_is_one_clear_sentence(values, message):
