@@ -92,14 +92,16 @@ def rows_read(
     model: nn.Module,
     inputs: Mapping[str, Tensor],
     instead: Mapping[str, Forward],
-    read: Mapping[str, Tensor],
     logits: Tensor,
+    read: Mapping[str, Tensor] | None = None,
 ) -> Rows:
-    """Return the rows that are read, of the layers that compute rows which `read` says nobody reads.
+    """Return, for the layers of `instead` that compute rows nobody reads, the rows that are read.
 
-    `logits` are those of the model with `instead`.  None are returned, and so all are computed, when
-    noise in the unread rows moves them; a layer is left out when nearly all its rows are read.
+    `logits` are those of the model with `instead`; `read` is what `reach` found, here or with other
+    weights.  A layer is left out when nearly all its rows are read.  None are returned, and so all
+    rows are computed, when noise in the unread ones moves the logits.
     """
+    read = reach(model, inputs, instead) if read is None else read
     partly = {name: kept for name, kept in read.items() if kept.float().mean() < WORTH_IT}
     if not partly.keys() <= instead.keys():
         return {}

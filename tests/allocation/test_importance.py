@@ -10,7 +10,7 @@ from torch import nn
 from allora_lab import inject_adapters
 from allora_lab.allocation.importance import masked, negative_cross_entropy, plain_scores
 from allora_lab.allocation.places import gated_layers
-from allora_lab.allocation.reach import reach, rows_read
+from allora_lab.allocation.reach import rows_read
 from allora_lab.allocation.recording import forwards, unchanged
 from allora_lab.allocation.replay import Replayer, replayed_scores
 from allora_lab.allocation.resize import resize_ranks
@@ -242,7 +242,7 @@ def test_rows_that_nobody_reads_are_found_and_no_others():
     instead = {n: m.forward for n, m in layers.items()}
     with torch.no_grad():
         logits = model(**inputs).logits
-    rows = rows_read(model, inputs, instead, reach(model, inputs, instead), logits)
+    rows = rows_read(model, inputs, instead, logits)
     first_tokens, real = [0, 9, 18, 27], batch["attention_mask"].flatten().nonzero().flatten()
     block = "bert.encoder.layer.1"
     for name in ("attention.self.query", "attention.output.dense", "output.dense"):
