@@ -32,7 +32,7 @@ def parse() -> argparse.Namespace:
     """Return the command line's --quick, --copies, --dataset and --json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"r {QUICK_R}: a quarter of the time")
-    parser.add_argument("--copies", type=int, default=8, help="masks scored in one batch")
+    parser.add_argument("--copies", type=int, default=2, help="masks scored in one batch")
     parser.add_argument("--dataset", help="rotten_tomatoes, else rotten_tomatoes_rated")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser.parse_args()

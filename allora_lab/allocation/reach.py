@@ -60,34 +60,55 @@ def _disturbed(
             y = forward(x)
             if y.shape[:-1] != is_read.shape:  # what it is given depends on what others give
                 return torch.full_like(y, torch.nan)
-            noise = NOISE * torch.randn(y.shape, generator=of_unread).to(y)
             if read_seed is not None and is_read.any():
                 size = y[is_read].abs().mean()
                 y = y + size * torch.randn(y.shape, generator=of_read).to(y)
+            if is_read.all():
+                return y
+            noise = NOISE * torch.randn(y.shape, generator=of_unread).to(y)
             return torch.where(is_read[..., None], y, noise)
 
         return run
 
-    with torch.no_grad(), forwards(model, {n: noisy(instead[n], r) for n, r in read.items()}):
+    disturbing = {name: noisy(instead[name], kept) for name, kept in read.items()}
+    with torch.no_grad(), forwards(model, {**instead, **disturbing}):
         return model(**inputs).logits
 
 
+def reach(
+    model: nn.Module, inputs: Mapping[str, Tensor], instead: Mapping[str, Forward]
+) -> dict[str, Tensor]:
+    """Return, by layer of `instead`, for each row of its output whether it is read.
+
+    Empty when noise in the unread rows moves the logits once the rows that are read have been
+    changed too: a unit that is off in this pass may be on in another.
+    """
+    read = _is_read(model, inputs, instead)
+    changed = [_disturbed(model, inputs, instead, read, seed, read_seed=4) for seed in (2, 3)]
+    return read if torch.equal(*changed) else {}
+
+
 def rows_read(
-    model: nn.Module, inputs: Mapping[str, Tensor], instead: Mapping[str, Forward], logits: Tensor
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    instead: Mapping[str, Forward],
+    logits: Tensor,
+    read: Mapping[str, Tensor] | None = None,
 ) -> Rows:
     """Return, for the layers of `instead` that compute rows nobody reads, the rows that are read.
 
-    `logits` are those of the model with `instead`.  A layer is left out when nearly all its rows
-    are read.  All are, when noise in the unread rows moves the logits, or moves them once the rows
-    that are read have been changed too: a unit that is off in this pass may be on in another.
+    `logits` are those of the model with `instead`; `read` is what `reach` found, here or with other
+    weights.  A layer is left out when nearly all its rows are read.  None are returned, and so all
+    rows are computed, when noise in the unread ones moves the logits.
     """
-    read = _is_read(model, inputs, instead)
-    partly = {n: r.float().mean() < WORTH_IT for n, r in read.items()}
-    as_they_are = _disturbed(model, inputs, instead, read, unread_seed=1)
-    changed = [_disturbed(model, inputs, instead, read, seed, read_seed=4) for seed in (2, 3)]
-    if not (torch.equal(as_they_are, logits) and torch.equal(*changed)):
+    read = reach(model, inputs, instead) if read is None else read
+    partly = {name: kept for name, kept in read.items() if kept.float().mean() < WORTH_IT}
+    if not partly.keys() <= instead.keys():
         return {}
-    return {name: read[name].flatten().nonzero().flatten() for name, few in partly.items() if few}
+    as_they_are = _disturbed(model, inputs, instead, partly, unread_seed=1)
+    if not torch.equal(as_they_are, logits):
+        return {}
+    return {name: kept.flatten().nonzero().flatten() for name, kept in partly.items()}
 
 
 def only_rows(forward: Forward, rows: Tensor | None, copies: Callable[[], int]) -> Forward:

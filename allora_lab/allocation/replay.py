@@ -10,8 +10,9 @@ output y into y - c or, for M_r, into y₀ + c₀, where c = s g_k (x · A_k) B_
   and of each layer only the rows that the logits read (see `allocation.reach`).
 
 A rank whose column of B or gate is zero, as a new one's is, changes nothing and costs nothing, and
-so does one of a layer that the model does not call.  The most memory is K copies of the batch and one
-more weight for each adapted layer.
+so does one of a layer that the model does not call.  What it holds at most is every module's output
+of the two passes, once more with its gradient while it looks for the rows that are read, one more
+weight for each adapted layer, and K copies of what one module after another computes.
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ from allora_lab.allocation.importance import (
     require_scorable,
 )
 from allora_lab.allocation.places import gated_layers
-from allora_lab.allocation.reach import only_rows, rows_read
+from allora_lab.allocation.reach import only_rows, reach, rows_read
 from allora_lab.allocation.recording import (
     Forward,
     Recording,
@@ -67,10 +68,14 @@ def require_replayable(layers: Mapping[str, GatedLinear], recording: Recording) 
 
 @dataclass(frozen=True)
 class Network:
-    """M, or M without any rank: what its layers compute, its recorded pass, S, and a sign for c."""
+    """M, or M without any rank: what its layers compute, its recorded pass, S, and a sign for c.
+
+    `read` says of each row of its linear layers' outputs whether the logits read it.
+    """
 
     forwards: dict[str, Forward]
     recording: Recording
+    read: dict[str, Tensor]
     score: float
     sign: float
 
@@ -86,10 +91,15 @@ class Replayer:
         merged = {n: m.merged_weight() for n, m in self.layers.items()}
         plain = {n: linear_weight(m.base_layer) for n, m in self.layers.items()}
         self.whole = self._network(merged, -1.0)
-        self.base = self._network(plain, 1.0)
+        self.base = self._network(plain, 1.0, self.whole.read)
 
-    def _network(self, weights: dict[str, Tensor], sign: float) -> Network:
-        """Record the model with these weights, and let it compute the rows that are read alone."""
+    def _network(
+        self, weights: dict[str, Tensor], sign: float, read: dict[str, Tensor] | None = None
+    ) -> Network:
+        """Record the model with these weights, and let it compute the rows that are read alone.
+
+        `read` is another network's, so that it need not be found again.
+        """
         adapted = {
             name: partial(F.linear, weight=W, bias=self.layers[name].base_layer.bias)
             for name, W in weights.items()
@@ -98,10 +108,12 @@ class Replayer:
             recording = record(self.model, self.inputs)
         require_replayable(self.layers, recording)
         linear = {**self._other_linear(recording), **adapted}
-        rows = rows_read(self.model, self.inputs, linear, recording.logits)
+        if read is None:
+            read = reach(self.model, self.inputs, linear)
+        rows = rows_read(self.model, self.inputs, linear, recording.logits, read)
         score = negative_cross_entropy(recording.logits, self.labels)[0].item()
         reduced = {n: only_rows(f, rows.get(n), lambda: self.copies) for n, f in linear.items()}
-        return Network(reduced, recording, score, sign)
+        return Network(reduced, recording, read, score, sign)
 
     def _other_linear(self, recording: Recording) -> dict[str, Forward]:
         """Return the linear layers without ranks, whose rows are as much work as the others'."""
@@ -154,13 +166,14 @@ class Replayer:
 
 
 @torch.no_grad()
-def replayed_scores(model: nn.Module, batch: Batch, *, copies: int = 8) -> Scores:
+def replayed_scores(model: nn.Module, batch: Batch, *, copies: int = 2) -> Scores:
     """Return IS of every rank by layer, as `plain_scores` does, for a fraction of the time.
 
     Parameters
     ----------
     copies
-        K, how many masks are scored in one batch; the most memory grows with it.
+        K, how many masks are scored in one batch; the most memory grows with it.  On a CPU 1 and 2
+        are fastest, for larger tensors are taken from the system anew each time.
 
     Raises
     ------

@@ -24,7 +24,7 @@ class AllocationSettings:
     first_round, round_every
         K1 and K2 in optimizer steps; AdaLoRA: when its budget starts to fall, and how often.
     copies
-        How many masks are scored in one batch.
+        How many masks are scored in one batch; on a CPU few are fastest.
     gate_penalty, gate_threshold
         SoRA's λ and ξ.
     orthogonality
@@ -38,7 +38,7 @@ class AllocationSettings:
     rank_budget: int | None = None
     ranks_moved: int | None = None
     rounds: int = 8
-    copies: int = 8
+    copies: int = 2
     gate_penalty: float = 10.0
     gate_threshold: float = 3e-4
     orthogonality: float = 0.1

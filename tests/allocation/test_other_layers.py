@@ -84,3 +84,30 @@ def test_layers_that_cannot_be_cut_short_are_left_whole():
     batch = batch_for("mlp", n=5, dtype=torch.float64)
     assert_replayed_right(model, batch)
     assert rows_computed(model, batch, ["net.last"], "net.first") == {"net.last": 2 * 5}
+
+
+class Forked(nn.Module):
+    """Calls one layer or another, by what the first one gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.up, self.down = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        h = self.first(torch.stack((x, x * x), dim=1))  # (n, 2, 8), of which the last is read
+        return (self.up if h.sum() > 0 else self.down)(h)[:, -1]
+
+
+def test_a_layer_that_only_one_of_the_two_networks_calls_is_scored_right():
+    torch.manual_seed(0)
+    model, batch = Head(Forked()).double(), batch_for("mlp", dtype=torch.float64)
+    inject_adapters(model, "alora-ablation", r=2, target_modules=["first"])
+    layer = model.eval().net.first
+    with torch.no_grad():
+        layer.base_layer.bias.fill_(-1.0)  # down without ranks, up with them
+        layer.lora_A.fill_(1.0)
+        layer.lora_B.copy_(torch.tensor([[3.0, 1.0]]).expand(8, 2))
+        assert layer(batch["x"].square()).sum() > 0 > layer.base_layer(batch["x"].square()).sum()
+    for name, row in plain_scores(model, batch).items():
+        found = replayed_scores(model, batch, copies=1)[name]
+        torch.testing.assert_close(found, row, rtol=0, atol=1e-10)
