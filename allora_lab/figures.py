@@ -144,9 +144,9 @@ FIGURES: dict[str, FigureInfo] = {
         data_size_content,
         curves_figure,
     ),
-    "allocation": _of_records(
+    "allocation": FigureInfo(
         "where ranks end on MiniLM by method, with accuracy, and ALoRA against its rivals",
-        allocation_content,
+        lambda _device, _fresh, _on_run: allocation_content(),
         rank_map_figure,
     ),
     "rank-tasks": FigureInfo(

@@ -36,6 +36,10 @@ def random_case(d: int = 64, n: int = 48, seed: int = 0) -> LayerCase:
     return LayerCase(layer, torch.randn(n, d, **draw), torch.randn(n, d, **draw))
 
 
+# methods that give ranks away train in this layer as LoRA does, so they have no row here
+RULES = tuple(key for key, row in METHODS.items() if row.build_hook is None)
+
+
 def responses(
     case: LayerCase, *, method: str, eta_squared: float, r: int, row_norm: float, seed: int = 0
 ) -> dict[str, Tensor]:
@@ -73,7 +77,7 @@ def ratios_to_lora(
 ) -> dict[str, dict[str, float]]:
     """Return, for each method, the norm of each response over LoRA's (with s = 1)."""
     same = {"eta_squared": eta_squared, "r": r, "row_norm": row_norm}
-    every = {method: responses(case, method=method, **same) for method in METHODS}
+    every = {method: responses(case, method=method, **same) for method in RULES}
     return {
         method: {q: (got[q].norm() / every["lora"][q].norm()).item() for q in QUANTITIES}
         for method, got in every.items()

@@ -2,8 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from allora_lab.experiments.one_layer import QUANTITIES, random_case, ratios_to_lora
-from allora_lab.methods import METHODS
+from allora_lab.experiments.one_layer import QUANTITIES, RULES, random_case, ratios_to_lora
 from allora_lab.panels.base import Panel, choice
 from allora_lab.plots.one_layer import OneLayerDrawing
 
@@ -12,7 +11,7 @@ class OneLayerPanel(Panel):
     """η², rank and the length of BA's rows; the table shows every method's responses."""
 
     def __init__(self) -> None:
-        self._drawing = OneLayerDrawing(list(METHODS), QUANTITIES)
+        self._drawing = OneLayerDrawing(list(RULES), QUANTITIES)
         self._case = random_case()
         super().__init__(
             {

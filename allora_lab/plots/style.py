@@ -20,13 +20,13 @@ COLOURS = {
     "allora-od": "#E69F00",
     "asf-lora": "#7A5195",
     "allora-update": "#CC79A7",
-    "alora-ablation": "#D55E00",
-    "alora-dnas": "#009E73",
-    "alora-sensitivity": "#CC79A7",
-    "alora-magnitude": "#E69F00",
-    "alora-random": "#8C8C8C",
-    "sora": "#7A5195",
-    "adalora": "#56B4E9",
+    "alora-ablation": "#B22222",
+    "alora-dnas": "#2E8B57",
+    "alora-sensitivity": "#C71585",
+    "alora-magnitude": "#B8860B",
+    "alora-random": "#A9A9A9",
+    "sora": "#483D8B",
+    "adalora": "#4682B4",
 }
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 RC = {
