@@ -62,7 +62,7 @@ def test_rounds_come_at_K1_and_every_K2_steps_and_at_most_N_A_of_them():
     model = encoder(r=4)
     allocator = Allocator(context_of(model, rounds=3, ranks_moved=2), Told)
     traced = {done: allocator.after_step(done) for done in range(1, 15)}
-    assert [done for done, row in traced.items() if row] == [4, 6, 8]
+    assert [done for done, row in traced.items() if "allocation" in (row or {})] == [4, 6, 8]
     assert allocator.score.rounds == [0, 1, 2]
     assert allocator.rounds_done == 3
     row = traced[4]["allocation"]
@@ -77,7 +77,8 @@ def test_no_round_follows_the_last_step_for_nothing_would_train_what_it_gives():
     for steps, expected in ((8, [4, 6]), (9, [4, 6, 8]), (4, [])):
         model = encoder(r=2)
         allocator = Allocator(context_of(model, steps=steps, ranks_moved=1), Told)
-        held = [done for done in range(1, steps + 1) if allocator.after_step(done)]
+        rows = {done: allocator.after_step(done) or {} for done in range(1, steps + 1)}
+        held = [done for done, row in rows.items() if "allocation" in row]
         assert held == expected
 
 
@@ -86,8 +87,8 @@ def test_the_total_is_conserved_round_after_round():
     allocator = Allocator(context_of(model, ranks_moved=5, rounds=8), Told)
     total = sum(ranks_by_module(gated_layers(model)).values())
     for done in range(1, 30):
-        row = allocator.after_step(done)
-        if row:
+        row = allocator.after_step(done) or {}
+        if "allocation" in row:
             ranks = row["allocation"]["ranks"]
             assert sum(ranks.values()) == total
             assert ranks == ranks_by_module(gated_layers(model))
@@ -95,6 +96,25 @@ def test_the_total_is_conserved_round_after_round():
     ranks = ranks_by_module(gated_layers(model))
     assert min(ranks.values()) == 0
     assert max(ranks.values()) > 3
+
+
+def test_norms_are_kept_apart_by_the_round_a_rank_was_born_in():
+    model = encoder(r=2)
+    allocator = Allocator(context_of(model, rounds=2, ranks_moved=2), Told)
+    layers = gated_layers(model)
+    with torch.no_grad():
+        for layer in layers.values():
+            layer.lora_B.fill_(1.0)
+    before = allocator.norms_by_birth()
+    norms = torch.cat([layer.rank_norms() for layer in layers.values()])
+    assert before == [pytest.approx(norms.mean().item(), rel=1e-4)]
+    allocator.after_step(4)
+    old, new = allocator.norms_by_birth()
+    assert old > 0
+    assert new == 0  # B of a new rank is zero
+    assert sum(birth == 1 for row in allocator.born.values() for birth in row) == 2
+    values, _ = allocator.state()
+    assert values["born"] == allocator.born
 
 
 def test_n_A_is_the_modules_of_a_block_unless_told():
