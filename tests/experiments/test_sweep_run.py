@@ -71,6 +71,13 @@ def command(sweep_file):
     return subprocess.Popen(words, env=os.environ, stderr=subprocess.PIPE, text=True)
 
 
+def long_sweep(sweep_file):
+    """Write the same three runs and a fourth that does not end soon, so that a stop finds it at work."""
+    path = sweep_file.with_name("long.toml")
+    path.write_text(f"{SWEEP}[[block]]\nset = {{ method = \"lora\", steps = 100000 }}\n")
+    return path
+
+
 def wait_for(condition, process):
     deadline = time.monotonic() + 120
     while not condition():
@@ -91,8 +98,8 @@ def assert_same_as(uninterrupted, results, sweep_file):
 def test_a_kill_between_two_instants_loses_no_finished_run_and_changes_no_number(
     uninterrupted, results, sweep_file
 ):
-    process = command(sweep_file)
-    wait_for(lambda: len(list(results.glob("small/*.json"))) == 1, process)
+    process = command(long_sweep(sweep_file))
+    wait_for(lambda: list(results.glob("small/*.json")), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = {p: p.stat().st_mtime_ns for p in results.glob("small/*.json")}
@@ -104,7 +111,7 @@ def test_a_kill_between_two_instants_loses_no_finished_run_and_changes_no_number
 def test_ctrl_c_stops_with_one_word_and_the_same_command_goes_on(
     uninterrupted, results, sweep_file
 ):
-    process = command(sweep_file)
+    process = command(long_sweep(sweep_file))
     wait_for(lambda: list(results.glob("small/*.json")), process)
     process.send_signal(signal.SIGINT)
     assert "allora-lab: stopped" in process.communicate()[1]
