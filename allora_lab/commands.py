@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from allora_lab.checks import require_known
 from allora_lab.config import RunConfig, config_from
+from allora_lab.data.datasets import load_dataset
 from allora_lab.data.inventory import describe_data
-from allora_lab.data.text import load_text
 from allora_lab.experiments.demo import demo_summary, run_demo
 from allora_lab.experiments.records import write_record
 from allora_lab.experiments.runner import run as run_one
@@ -160,8 +160,11 @@ def run(options: argparse.Namespace) -> None:
         raise
     path = options.out / f"{config.run_id}.json"
     write_record(path, record)
-    accuracy, loss = record.metrics["eval_accuracy"], record.metrics["eval_loss"]
-    print(f"{config.eval_split} accuracy {accuracy:.3f}, loss {loss:.3f}; wrote {path}")
+    shown = ", ".join(
+        f"{name.removeprefix('eval_').replace('_', ' ')} {value:.3f}"
+        for name, value in record.metrics.items()
+    )
+    print(f"{config.eval_split} {shown}; wrote {path}")
     for model in models:
         export_peft(model, options.export)
         print(f"wrote the adapter as PEFT reads it to {options.export}")
@@ -170,7 +173,7 @@ def run(options: argparse.Namespace) -> None:
 def data(options: argparse.Namespace) -> None:
     """Say what data and weights are here, from where, with their checksums."""
     for key in options.fetch or ():
-        dataset = load_text(key)
+        dataset = load_dataset(key)
         sizes = ", ".join(f"{len(getattr(dataset, s))} {s}" for s in ("train", "dev", "test"))
         print(f"{key}: {sizes}; {dataset.source}")
     if options.fetch:

@@ -11,7 +11,7 @@ import pytest
 from allora_lab import load_model, load_text
 from allora_lab.cli import main
 from allora_lab.config import config_from
-from allora_lab.experiments.runner import evaluation_split
+from allora_lab.experiments.tasks import evaluation_split
 from allora_lab.training.evaluate import evaluate
 
 SHORT = ["--steps", "2", "--eval-size", "16", "--train-size", "32", "--max-length", "16"]

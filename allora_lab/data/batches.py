@@ -1,4 +1,4 @@
-"""Batches of sentences of like length, each a function of (seed, step) alone."""
+"""Batches of texts of like length, each a function of (seed, step) alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from allora_lab.checks import require_at_least
+from allora_lab.data.answers import EncodedAnswers, encode_answers
+from allora_lab.data.prompts import PromptSplit
 from allora_lab.data.text import Split
 
 LENGTH_POOL = 16  # batches that are sorted by length together: less padding, yet well mixed
@@ -31,29 +33,43 @@ class EncodedSplit:
         """Return the number of tokens of each sentence."""
         return tuple(map(len, self.token_ids))
 
+    def part(self, start: int, stop: int) -> "EncodedSplit":
+        """Return the rows from `start` to before `stop`."""
+        return EncodedSplit(self.token_ids[start:stop], self.labels[start:stop], self.pad_token_id)
 
-def halves(split: EncodedSplit) -> tuple[EncodedSplit, EncodedSplit]:
+    def targets(self, rows: Sequence[int], _longest: int) -> Tensor:
+        """Return labels (batch,)."""
+        return torch.tensor([self.labels[row] for row in rows])
+
+
+Encoded = EncodedSplit | EncodedAnswers
+
+
+def halves(split: Encoded) -> tuple[Encoded, Encoded]:
     """Return the first half of a split, the larger by one where it is odd, and the second.
 
     Raises ValueError when there are not two sentences to part.
     """
     require_at_least("the number of sentences to part in halves", len(split), 2)
     middle = (len(split) + 1) // 2
-    ids, labels = split.token_ids, split.labels
-    return (
-        EncodedSplit(ids[:middle], labels[:middle], split.pad_token_id),
-        EncodedSplit(ids[middle:], labels[middle:], split.pad_token_id),
-    )
+    return split.part(0, middle), split.part(middle, len(split))
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, split: Split, max_length: int) -> EncodedSplit:
-    """Return the sentences of a split as token ids, cut at `max_length` tokens."""
+def encode(
+    tokenizer: PreTrainedTokenizerBase, split: Split | PromptSplit, max_length: int
+) -> Encoded:
+    """Return a split as token ids: sentences cut at `max_length`, prompts as `encode_answers`."""
+    if isinstance(split, PromptSplit):
+        return encode_answers(tokenizer, split, max_length)
     encoded = tokenizer(list(split.texts), truncation=True, max_length=max_length)["input_ids"]
     return EncodedSplit(tuple(map(tuple, encoded)), split.labels, tokenizer.pad_token_id)
 
 
-def collate(split: EncodedSplit, rows: Sequence[int]) -> dict[str, Tensor]:
-    """Return input_ids, attention_mask (batch, tokens) and labels (batch,), padded on the right."""
+def collate(split: Encoded, rows: Sequence[int]) -> dict[str, Tensor]:
+    """Return input_ids, attention_mask (batch, tokens) and labels, padded on the right.
+
+    Labels are (batch,) classes of sentences, (batch, tokens) ids of answers.
+    """
     ids = [split.token_ids[row] for row in rows]
     longest = max(map(len, ids))
     padded = [[*i, *[split.pad_token_id] * (longest - len(i))] for i in ids]
@@ -61,7 +77,7 @@ def collate(split: EncodedSplit, rows: Sequence[int]) -> dict[str, Tensor]:
     return {
         "input_ids": torch.tensor(padded),
         "attention_mask": torch.tensor(mask),
-        "labels": torch.tensor([split.labels[row] for row in rows]),
+        "labels": split.targets(rows, longest),
     }
 
 
@@ -90,7 +106,7 @@ def epoch_batches(
 
 
 def batch_at(
-    split: EncodedSplit, *, step: int, batch_size: int, seed: int, length_pool: int = LENGTH_POOL
+    split: Encoded, *, step: int, batch_size: int, seed: int, length_pool: int = LENGTH_POOL
 ) -> dict[str, Tensor]:
     """Return the batch of `step`, the same whenever it is asked for."""
     batches_an_epoch = max(1, len(split) // batch_size)

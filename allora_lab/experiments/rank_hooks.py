@@ -8,7 +8,8 @@ from torch.optim import Optimizer
 from allora_lab.allocation.hook import TrainingHook
 from allora_lab.allocation.settings import AllocationSettings, HookContext
 from allora_lab.config import RunConfig
-from allora_lab.data.batches import EncodedSplit, batch_at, collate, encode
+from allora_lab.data.batches import Encoded, batch_at, collate, encode
+from allora_lab.data.prompts import PromptDataset
 from allora_lab.data.text import TextDataset
 from allora_lab.methods import get_method
 from allora_lab.models.load import LoadedModel
@@ -29,12 +30,14 @@ def allocation_settings(config: RunConfig, train_rows: int) -> AllocationSetting
     return AllocationSettings(**{**defaults, **given})
 
 
-def score_split(config: RunConfig, loaded: LoadedModel, dataset: TextDataset) -> EncodedSplit:
+def score_split(
+    config: RunConfig, loaded: LoadedModel, dataset: TextDataset | PromptDataset
+) -> Encoded:
     """Return the sentences that score the ranks: the last of the dev split.
 
     Raises ValueError when that is empty.
     """
-    if not dataset.dev.texts:
+    if not len(dataset.dev):
         raise ValueError(
             f"{config.method} scores ranks on dev sentences and {config.dataset} has none: choose "
             "another data set, or alora-sensitivity, which needs none"
@@ -46,10 +49,10 @@ def score_split(config: RunConfig, loaded: LoadedModel, dataset: TextDataset) ->
 def build_hook(
     config: RunConfig,
     loaded: LoadedModel,
-    dataset: TextDataset,
+    dataset: TextDataset | PromptDataset,
     optimizer: Optimizer,
-    data: EncodedSplit,
-    other: EncodedSplit | None,
+    data: Encoded,
+    other: Encoded | None,
 ) -> TrainingHook | None:
     """Return the method's own part in training, or None for a method that has none.
 
@@ -81,5 +84,5 @@ def build_hook(
     )
 
 
-def _batch(split: EncodedSplit, batches: dict[str, int], step: int) -> dict:
+def _batch(split: Encoded, batches: dict[str, int], step: int) -> dict:
     return batch_at(split, step=step, **batches)

@@ -1,6 +1,5 @@
 """One run, from its configuration to its record."""
 
-import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,17 +12,23 @@ from transformers import PreTrainedModel
 
 from allora_lab.build import inject_adapters
 from allora_lab.config import RunConfig
-from allora_lab.data.batches import EncodedSplit, batch_at, encode, halves
-from allora_lab.data.text import TextDataset, load_text
+from allora_lab.data.batches import Encoded, batch_at, encode, halves
+from allora_lab.data.datasets import load_dataset
 from allora_lab.experiments import environment
 from allora_lab.experiments.rank_hooks import build_hook
 from allora_lab.experiments.records import RunRecord
+from allora_lab.experiments.tasks import (
+    Dataset,
+    final_scores,
+    model_task,
+    number_of_labels,
+    scorer,
+)
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
 from allora_lab.models.load import LoadedModel, load_model
 from allora_lab.training.checkpoint import Progress
-from allora_lab.training.evaluate import evaluate
 from allora_lab.training.gradient_noise import gradient_noise
-from allora_lab.training.loop import NonFiniteLossError, train
+from allora_lab.training.loop import train
 from allora_lab.training.optimizers import build_optimizer, rate_factor
 
 TRACE_STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80)
@@ -37,7 +42,11 @@ def trace_steps(steps: int) -> set[int]:
 def build_adapted(config: RunConfig, num_labels: int) -> LoadedModel:
     """Return the pretrained model of a run with its adapters in place; A is drawn from the seed."""
     loaded = load_model(
-        config.model, num_labels=num_labels, base_dropout=config.base_dropout, seed=config.seed
+        config.model,
+        model_task(config),
+        num_labels=num_labels,
+        base_dropout=config.base_dropout,
+        seed=config.seed,
     )
     inject_adapters(
         loaded.model,
@@ -66,29 +75,14 @@ def build_run_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.opti
     return wrap(optimizer, model, config.eta_squared) if wrap else optimizer
 
 
-def evaluation_split(config: RunConfig, loaded: LoadedModel, dataset: TextDataset) -> EncodedSplit:
-    """Return the sentences a run is scored on."""
-    split = dataset.dev if config.eval_split == "dev" else dataset.test
-    return encode(loaded.tokenizer, split.first(config.eval_size), config.max_length)
-
-
-def score(model: PreTrainedModel, split: EncodedSplit) -> dict[str, float]:
-    """Return accuracy and loss on a split; NonFiniteLossError when the loss is not finite."""
-    result = evaluate(model, split)
-    if not math.isfinite(result["loss"]):
-        raise NonFiniteLossError(
-            f"the evaluation loss is {result['loss']}: lower lr or weight_decay"
-        )
-    return result
-
-
 class Evaluation:
     """What is measured in the course of training; `seconds` is what that took, to be left out."""
 
     def __init__(
-        self, config: RunConfig, loaded: LoadedModel, train: EncodedSplit, split: EncodedSplit
+        self, config: RunConfig, loaded: LoadedModel, train: Encoded, dataset: Dataset
     ) -> None:
-        self.model, self.split, self.seed = loaded.model, split, config.seed
+        self.model, self.seed = loaded.model, config.seed
+        self.score = scorer(config, loaded, dataset)
         self.seconds = 0.0
         self.batches = [
             batch_at(train, step=step, batch_size=config.batch_size, seed=config.seed)
@@ -96,9 +90,9 @@ class Evaluation:
         ]
 
     def __call__(self) -> dict[str, Any]:
-        """Return accuracy and loss on the run's split, and the gradient's spread if asked for."""
+        """Return the scores on the run's split, and the gradient's spread if asked for."""
         start = time.perf_counter()
-        measured: dict[str, Any] = score(self.model, self.split)
+        measured: dict[str, Any] = self.score(self.model)
         if self.batches:
             spread = gradient_noise(self.model, self.batches, seed=self.seed)
             measured["gradient_noise"] = spread
@@ -109,7 +103,7 @@ class Evaluation:
 def fine_tune(
     config: RunConfig,
     loaded: LoadedModel,
-    dataset: TextDataset,
+    dataset: Dataset,
     *,
     checkpoint: Path | None = None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
@@ -127,7 +121,7 @@ def fine_tune(
         "length_pool": config.length_pool,
     }
     schedule = {"warmup_steps": config.warmup_steps, "schedule": config.schedule}
-    evaluation = Evaluation(config, loaded, data, evaluation_split(config, loaded, dataset))
+    evaluation = Evaluation(config, loaded, data, dataset)
     optimizer = build_run_optimizer(config, loaded.model)
     data, other = halves(data) if get_method(config.method).splits_train else (data, None)
     progress = train(
@@ -166,8 +160,8 @@ def run(
     """
     where = environment.resolve_device(device)
     commit, dirty = environment.code_version()
-    dataset = load_text(config.dataset)
-    loaded = build_adapted(config, len(dataset.label_names))
+    dataset = load_dataset(config.dataset)
+    loaded = build_adapted(config, number_of_labels(dataset))
     model = loaded.model.to(where)
     on_built(model)
     environment.reset_peak_memory(where)
@@ -181,7 +175,7 @@ def run(
     )
     if progress.done < config.steps:
         return None
-    result = score(model, evaluation_split(config, loaded, dataset))
+    result = final_scores(config, loaded, dataset, model)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     return RunRecord(

