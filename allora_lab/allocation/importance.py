@@ -18,13 +18,24 @@ from allora_lab.adapters.gated import GatedLinear
 from allora_lab.allocation.places import gated_layers
 
 Batch = Mapping[str, Tensor]
+IGNORED = -100  # the label of a token that is not learned
 Scores = dict[str, Tensor]  # by layer, one value a rank, float64
 
 
 def negative_cross_entropy(logits: Tensor, labels: Tensor, copies: int = 1) -> Tensor:
-    """Return S of each copy of a batch, (copies,), in nats: logits (copies · n, classes), labels (n,)."""
+    """Return S of each copy of a batch, (copies,), in nats: the mean over its labels.
+
+    Of classes: logits (copies · n, classes), labels (n,).  Of a decoder's answers: logits (copies · n,
+    tokens, words), labels (n, tokens), where -100 is left out and token t is predicted at t - 1.
+    """
+    if labels.dim() == 2:
+        taught = (labels[:, 1:] != IGNORED).repeat(copies, 1)
+        logits = logits[:, :-1][taught]  # the answers' positions alone: few, of many words
+        right = labels[:, 1:].repeat(copies, 1)[taught]
+    else:
+        right = labels.repeat(copies)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses = F.cross_entropy(wide, labels.repeat(copies), reduction="none")
+    losses = F.cross_entropy(wide, right, reduction="none")
     return -losses.double().view(copies, -1).mean(dim=1)
 
 
@@ -58,7 +69,7 @@ def masked(layers: Mapping[str, GatedLinear], masks: Mapping[str, Tensor]) -> It
 def plain_scores(model: nn.Module, batch: Batch) -> Scores:
     """Return IS of every rank by layer, from 2R + 1 forward passes of the model.
 
-    `model(**batch)` must give logits (n, classes); the model must be in evaluation mode.
+    `model(**batch)` must give logits as `negative_cross_entropy` takes them; the model must be in evaluation mode.
 
     Raises
     ------

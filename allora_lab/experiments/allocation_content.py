@@ -67,18 +67,21 @@ def short_name(module: str) -> str:
     return name.replace("attention.output", "attention out")
 
 
+def share_of(record: RunRecord, group: Sequence[str]) -> float:
+    """Return the percentage of a run's ranks that ends in a group of modules."""
+    ranks = final_ranks(record)
+    inside = sum(r for name, r in ranks.items() if place_of(name)[1] in group)
+    return 100 * inside / max(1, sum(ranks.values()))
+
+
 def share_sentence(found: dict[str, list[RunRecord]], dataset: str) -> str:
     """Say what share of all ranks ends in query, key and value, and in the feed-forward modules."""
     parts = []
     for label, records in found.items():
-        shares = []
-        for group in (ATTENTION, FEED_FORWARD):
-            totals = []
-            for record in records:
-                ranks = final_ranks(record)
-                inside = sum(r for name, r in ranks.items() if place_of(name)[1] in group)
-                totals.append(100 * inside / max(1, sum(ranks.values())))
-            shares.append(fmean(totals))
+        shares = [
+            fmean(share_of(record, group) for record in records)
+            for group in (ATTENTION, FEED_FORWARD)
+        ]
         parts.append(f"{label} {shares[0]:.0f} and {shares[1]:.0f} %")
     return (
         f"{DATASET_LABELS.get(dataset, dataset)}: share of the ranks that end in query, key and value "

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from allora_lab.experiments import allocation_runs
+from allora_lab.experiments.allocation_content import ATTENTION, FEED_FORWARD, share_of
 from allora_lab.experiments.claim_rules import Evidence, evidence_of
 from allora_lab.experiments.rank_content import in_planted
 from allora_lab.experiments.rank_runs import (
@@ -78,6 +80,23 @@ def _stability(of: Callable[..., float], what: str) -> Evidence | None:
     return evidence_of(what, [of(read_stability(path)) for path in paths])
 
 
+def _share(dataset: str, moved: int | None, group: Sequence[str], start: float) -> Evidence | None:
+    """Return the share of ALoRA's ranks that ends in a group of modules, less that at the start."""
+    planned_runs = [
+        config
+        for config in allocation_runs.planned_runs()
+        if (config.method, config.dataset, config.r) == ("alora-ablation", dataset, 4)
+        and config.ranks_moved == moved
+    ]
+    records = [allocation_runs.recorded_run(config) for config in planned_runs]
+    if not records or None in records:
+        return None
+    name = "query, key and value" if group == ATTENTION else "the feed-forward modules"
+    how = f", n_A = {moved}" if moved else ""
+    what = f"{dataset}{how}: percent of the ranks that end in {name}, less those at the start"
+    return evidence_of(what, [share_of(record, group) - start for record in records if record])
+
+
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
@@ -93,6 +112,18 @@ RANK_EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
         and (
             task == "planted"
             or not {ours, theirs} & {"oracle", "ablation-1024", "ablation-1024-one"}
+        )
+    },
+    **{
+        f"ranks-{short}-{group}": partial(_share, dataset, moved, modules, start)
+        for short, dataset, moved in (
+            ("rotten-tomatoes", "rotten_tomatoes", None),
+            ("rotten-tomatoes-24", "rotten_tomatoes", 24),
+            ("emotion", "emotion", None),
+        )
+        for group, modules, start in (
+            ("attention", ATTENTION, 50.0),
+            ("feed-forward", FEED_FORWARD, 100 / 3),
         )
     },
     "scores-two-batches-of-32": partial(

@@ -123,12 +123,22 @@ def compare(
         both = [record for found in sides for record in found.values()]
         require_one_machine(f"comparison {comparison.name!r}", both, comparison.named)
         accuracies = [
-            {seed: 100 * record.metrics["eval_accuracy"] for seed, record in found.items()}
+            {seed: points(record, comparison.metric) for seed, record in found.items()}
             for found in sides
         ]
         planned = len(runs[pair[0]].keys() & runs[pair[1]].keys())
         groups.append(Group(*pair, planned, *accuracies))
     return ComparisonResult(comparison, tuple(groups))
+
+
+def points(record: RunRecord, metric: str) -> float:
+    """Return a metric of a record times 100; ValueError when the run was not scored by it."""
+    if f"eval_{metric}" not in record.metrics:
+        measured = [name.removeprefix("eval_") for name in record.metrics]
+        raise ValueError(
+            f"{record.run_id} was not scored by {metric}: compare by one of {', '.join(measured)}"
+        )
+    return 100 * record.metrics[f"eval_{metric}"]
 
 
 def setting_text(value: Any) -> str | None:

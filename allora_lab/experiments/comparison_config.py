@@ -5,6 +5,7 @@ name = "ALLoRA - LoRA at eta x lr"
 ours = { method = "allora" }        # every run with these settings
 theirs = { method = "lora" }
 match = ["peak_lr"]                 # left out: lr and eta_squared agree, where neither side names them
+metric = "bleu"                     # left out: accuracy
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,14 @@ from allora_lab.config import HOOK_COUNTS, HOOK_RATES, RunConfig, config_from, s
 from allora_lab.methods import METHODS
 
 SETTINGS = tuple(field.name for field in fields(RunConfig) if field.name != "seed")
-KEYS = ("name", "ours", "theirs", "match")
+KEYS = ("name", "ours", "theirs", "match", "metric")
+METRICS = (
+    "accuracy",
+    "generated_accuracy",
+    "bleu",
+    "rouge_l",
+    "meteor",
+)  # from 0 to 1, more is better
 RATES = ("lr", "eta_squared")
 QUANTITIES = (*RATES, "peak_lr")
 HOOK_SETTINGS = (*HOOK_COUNTS, *HOOK_RATES)
@@ -27,13 +35,15 @@ class Comparison:
     """The runs of `ours` against those of `theirs`.
 
     A run is on a side when it has all of that side's settings.  `match` names the quantities of
-    QUANTITIES that must agree; see `disagreements`.
+    QUANTITIES that must agree; see `disagreements`.  `metric` is what differs, one of METRICS; it is
+    shown in points, that is times 100.
     """
 
     name: str
     ours: Mapping[str, Any]
     theirs: Mapping[str, Any]
     match: tuple[str, ...]
+    metric: str = "accuracy"
 
     @property
     def named(self) -> frozenset[str]:
@@ -85,7 +95,9 @@ def _comparison(block: Any) -> Comparison:
             "another value in ours than in theirs"
         )
     match = _match(name, block.get("match", []), {*ours, *theirs})
-    return Comparison(name, ours, theirs, match)
+    metric = block.get("metric", "accuracy")
+    require_known(f"metric of comparison {name!r}", metric, METRICS)
+    return Comparison(name, ours, theirs, match, metric)
 
 
 def _side(name: str, side: str, values: Any) -> dict[str, Any]:

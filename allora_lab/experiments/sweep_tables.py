@@ -12,10 +12,11 @@ from allora_lab.experiments.comparison import (
     Value,
     comparison_rows,
     is_pooled,
+    points,
     require_one_machine,
     setting_text,
 )
-from allora_lab.experiments.comparison_config import SETTINGS, Comparison
+from allora_lab.experiments.comparison_config import METRICS, SETTINGS, Comparison
 from allora_lab.experiments.pairing import by_setting
 from allora_lab.experiments.records import RunRecord, found_records, recorded
 from allora_lab.experiments.statistics import Estimate, mean_interval
@@ -23,6 +24,10 @@ from allora_lab.experiments.statistics import Estimate, mean_interval
 HEADINGS = {
     "planned": "of",
     "accuracy_percent": "accuracy, %",
+    "generated_accuracy_percent": "accuracy of what is written, %",
+    "bleu_percent": "BLEU",
+    "rouge_l_percent": "ROUGE-L",
+    "meteor_percent": "METEOR",
     "eval_loss": "loss, nats",
     "train_seconds": "training, s",
     "peak_memory_mib": "peak memory, MiB",
@@ -97,9 +102,13 @@ def cell_rows(configs: Sequence[RunConfig], records: Iterable[RunRecord]) -> lis
 
 
 def _measured(records: Sequence[RunRecord]) -> Row:
-    accuracies = [100 * record.metrics["eval_accuracy"] for record in records]
+    present = [m for m in METRICS if any(f"eval_{m}" in record.metrics for record in records)]
+    scores: Row = {
+        f"{metric}_percent": _estimate([points(record, metric) for record in records])
+        for metric in present or ("accuracy",)
+    }
     return {
-        "accuracy_percent": _estimate(accuracies),
+        **scores,
         "eval_loss": _mean([record.metrics["eval_loss"] for record in records]),
         "train_seconds": _mean([record.train_seconds for record in records]),
         "peak_memory_mib": _mean([record.peak_memory_bytes / 2**20 for record in records]),

@@ -21,10 +21,19 @@ def generate_texts(
 ) -> list[str]:
     """Return what the model writes after each prompt, without the prompt, by beam search.
 
-    Prompts are cut to their last `max_length` tokens and padded on the left, so that every text
-    goes on from its own last token; nothing is drawn at random; the model's own generation settings
-    are not read.  The model is left in the mode it was in.
+    Prompts are cut to their last `max_length` tokens, fewer where the model has no more positions, and
+    padded on the left, so that every text goes on from its own last token; nothing is drawn at random;
+    the model's own generation settings are not read.  The model is left in the mode it was in.
+
+    Raises ValueError when the new tokens alone would fill the model's positions.
     """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None:
+        if max_new_tokens >= positions:
+            raise ValueError(
+                f"max_new_tokens must be below the model's {positions} positions, got {max_new_tokens}"
+            )
+        max_length = min(max_length, positions - max_new_tokens)
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
