@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from allora_lab.checks import require_known
-from allora_lab.data.commonsense import load_commonsense
-from allora_lab.data.e2e import load_e2e
+from allora_lab.data.commonsense import commonsense_files, load_commonsense
+from allora_lab.data.e2e import e2e_files, load_e2e
 from allora_lab.data.instructions import is_instruction_file, load_instructions
 from allora_lab.data.prompts import PromptDataset
 from allora_lab.data.text import DATASETS, TextDataset, load_text
@@ -21,9 +22,10 @@ class Decoding:
 
 @dataclass(frozen=True)
 class PromptSetInfo:
-    """One row of the table: how it is loaded and decoded, what it is and whose."""
+    """One row of the table: how it is loaded and decoded, its files here, what it is and whose."""
 
     load: Callable[[str], PromptDataset]
+    files: Callable[[], tuple[Path, ...]]
     decoding: Decoding
     description: str
     licence: str
@@ -33,6 +35,7 @@ class PromptSetInfo:
 PROMPT_SETS: dict[str, PromptSetInfo] = {
     "commonsense": PromptSetInfo(
         load_commonsense,
+        lambda: tuple(path for part in commonsense_files() for path in part.values()),
         Decoding(num_beams=4, max_new_tokens=32),  # as DoRA's and LLM-Adapters' script
         "eight multiple-choice tasks (LLM-Adapters)",
         "ODC-By",
@@ -40,6 +43,7 @@ PROMPT_SETS: dict[str, PromptSetInfo] = {
     ),
     "e2e": PromptSetInfo(
         load_e2e,
+        e2e_files,
         Decoding(num_beams=5, max_new_tokens=64),  # ALoRA §4.3: beam 5
         "records of restaurants and texts about them (E2E)",
         "CC BY-SA 4.0 (data), MIT (files)",
@@ -48,6 +52,7 @@ PROMPT_SETS: dict[str, PromptSetInfo] = {
 }
 INSTRUCTIONS = PromptSetInfo(
     load_instructions,
+    tuple,
     Decoding(num_beams=1, max_new_tokens=64),
     "a file of instructions of your own",
     "yours",

@@ -1,7 +1,8 @@
-"""What the lab's data and its model are, whose, and whether they are here already."""
+"""What the lab's data and its models are, whose, and whether they are here already."""
 
 from pathlib import Path
 
+from allora_lab.data.datasets import PROMPT_SETS
 from allora_lab.data.hub import cached_hub_folder
 from allora_lab.data.image_hub import cached_image_folder
 from allora_lab.data.images import IMAGE_SETS, local_image_files
@@ -11,11 +12,18 @@ from allora_lab.data.mnist5k import find_mnist5k
 from allora_lab.data.rated import ARCHIVE, ARCHIVE_SHA256, FILES
 from allora_lab.data.text import DATASETS, FULL_SOURCE
 from allora_lab.files import cache_folder, sha256_of
+from allora_lab.models.folder import weights_sha256
+from allora_lab.models.hub import cached_snapshot
 from allora_lab.models.minilm import DISTRIBUTION, SHA256, find_minilm
+from allora_lab.models.small_decoder import (
+    SMALL_DECODER,
+    SMALL_DECODER_ON_HUB,
+    local_small_decoder,
+)
 
 
 def describe_data() -> list[dict[str, str | bool | None]]:
-    """Return one row a data set, of texts or images, and one for minilm; nothing is fetched.
+    """Return one row a data set, of texts, prompts or images, and one a model; nothing is fetched.
 
     Each row has ``key``, ``what``, ``source``, ``licence``, ``here`` (whether its files are on
     this machine), ``path`` (where they are or would be, None when nowhere yet), ``sha256`` (of
@@ -37,7 +45,40 @@ def describe_data() -> list[dict[str, str | bool | None]]:
                 "expected_sha256": expected,
             }
         )
-    return [*rows, *(_image_row(key) for key in IMAGE_SETS), _minilm_row()]
+    rows += [_prompt_row(key) for key in PROMPT_SETS]
+    return [*rows, *(_image_row(key) for key in IMAGE_SETS), _minilm_row(), _decoder_row()]
+
+
+def _prompt_row(key: str) -> dict[str, str | bool | None]:
+    info = PROMPT_SETS[key]
+    try:
+        paths = info.files()
+    except FileNotFoundError:  # as above
+        paths = ()
+    return {
+        "key": key,
+        "what": info.description,
+        "source": info.source,
+        "licence": info.licence,
+        "here": bool(paths),
+        "path": str(paths[0].parent) if paths else None,
+        "sha256": digest_of(paths) if paths else None,
+        "expected_sha256": None,
+    }
+
+
+def _decoder_row() -> dict[str, str | bool | None]:
+    folder = local_small_decoder() or cached_snapshot(SMALL_DECODER_ON_HUB, None)
+    return {
+        "key": SMALL_DECODER,
+        "what": "a 0.66 M parameter decoder taught children's stories",
+        "source": FULL_SOURCE,
+        "licence": "none stated",
+        "here": folder is not None,
+        "path": None if folder is None else str(folder),
+        "sha256": weights_sha256(folder) if folder else None,
+        "expected_sha256": None,
+    }
 
 
 def _rated_state() -> tuple[Path, str | None, str]:

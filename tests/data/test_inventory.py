@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from allora_lab.data import rated
+from allora_lab.data.datasets import PROMPT_SETS
 from allora_lab.data.images import IMAGE_SETS, MNIST_FILES
 from allora_lab.data.inventory import describe_data
 from allora_lab.data.text import DATASETS, load_text
@@ -31,8 +32,14 @@ def rows() -> dict[str, dict[str, str | bool | None]]:
     return {str(row["key"]): row for row in describe_data()}
 
 
-def test_there_is_one_row_a_data_set_and_one_for_the_model():
-    assert list(rows()) == [*DATASETS, *IMAGE_SETS, "minilm"]
+def test_there_is_one_row_a_data_set_and_one_a_model():
+    assert list(rows()) == [
+        *DATASETS,
+        *PROMPT_SETS,
+        *IMAGE_SETS,
+        "minilm",
+        "tinystories-656k",
+    ]
     for row in rows().values():
         assert row["what"]
         assert row["licence"]
@@ -40,7 +47,7 @@ def test_there_is_one_row_a_data_set_and_one_for_the_model():
 
 
 def test_on_a_bare_machine_no_data_set_is_here(bare_machine: Path):
-    for key in DATASETS:
+    for key in (*DATASETS, *PROMPT_SETS, "tinystories-656k"):
         assert (rows()[key]["here"], rows()[key]["sha256"]) == (False, None)
     assert rows()["nyt_rated"]["path"] == str(bare_machine / "cache" / rated.ARCHIVE)
     assert not (bare_machine / "cache").exists()
@@ -118,3 +125,17 @@ def test_images_are_here_when_their_files_are_and_the_packaged_ones_always(
     assert row["path"] == str(bare_machine / "mnist")
     assert len(row["sha256"]) == 64
     assert not rows()["cifar10"]["here"]
+
+
+def test_prompts_and_the_decoder_are_here_when_their_files_are(
+    bare_machine: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ALLORA_LAB_DATA", str(bare_machine))
+    for name in ("commonsense/boolq_train.json", "tinystories-656k/model.safetensors"):
+        (bare_machine / name).parent.mkdir()
+        (bare_machine / name).write_bytes(b"x")
+    found = rows()
+    assert found["commonsense"]["here"]
+    assert not found["e2e"]["here"]
+    decoder = found["tinystories-656k"]
+    assert decoder["sha256"] == sha256_of(bare_machine / "tinystories-656k" / "model.safetensors")
