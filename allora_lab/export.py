@@ -178,8 +178,8 @@ def export_peft(
     base = base_model_name_or_path or getattr(model, "name_or_path", None)
     config = {"base_model_name_or_path": base or None, **_config(model, layers, factors)}
     folder = Path(folder)
-    remove_sidecar(folder)
     with written_whole(folder / CONFIG) as config_file, written_whole(folder / WEIGHTS) as weights:
+        remove_sidecar(folder)
         config_file.write_text(json.dumps(config, indent=2) + "\n")
         save_file(tensors, weights, {"format": "pt"})
     first = next(iter(layers.values()))

@@ -146,4 +146,5 @@ def use_allora(
     require_known("method", method, SIDECAR_METHODS)
     require_plain(config)
     values = {f.name: deepcopy(getattr(config, f.name)) for f in fields(peft.LoraConfig) if f.init}
+    values["lora_alpha"] = config.r  # the same number, and an int also where 8.0 was written
     return ALLoRAConfig(**{**values, "eta_squared": eta_squared, "method": method})
