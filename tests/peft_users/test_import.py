@@ -226,6 +226,10 @@ WRONG_MODELS = {
         lambda: bert_of(hidden_size=48, intermediate_size=36),
         "is for a 24 x 24 layer, and this model's is 48 x 48: .* for org/the-other-base",
     ),
+    "another input": (
+        lambda: bert_of(intermediate_size=48),
+        r"output\.dense is for a 24 x 36 layer, and this model's is 24 x 48",
+    ),
     "other classes": (lambda: bert_of(num_labels=5), r"head classifier\.\w+ is .* as many classes"),
 }
 

@@ -84,6 +84,8 @@ def test_inference_merging_and_unloading_are_pefts_to_the_last_bit(family):
     plain = plain_twin(family, model)
     untouched = logits(base_model(family))
     assert torch.equal(logits(model), logits(plain))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(logits(model), logits(plain))
     with model.disable_adapter(), plain.disable_adapter():
         assert torch.equal(logits(model), logits(plain))
         loss_of(model)  # with gradients on, too

@@ -64,6 +64,7 @@ SCALE_FREE = {
 SCALED = {
     "sgd": lambda p: SGD(p, lr=0.1),
     "sgd, momentum and decay": lambda p: SGD(p, lr=1.0, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "sgd, decay above all": lambda p: SGD(p, lr=0.1, weight_decay=100.0),
     "lbfgs": lambda p: LBFGS(p),
 }  # fmt: skip
 
