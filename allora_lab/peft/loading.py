@@ -46,6 +46,7 @@ def load_adapter(
     ----------
     model
         The pretrained model; or a PEFT model, which gets one adapter more and keeps its active one.
+        As in PEFT, one that is not to train puts the model into evaluation mode.
     folder
         Where `save_pretrained` wrote the adapter, or a checkpoint of `Trainer`.
     adapter_name
@@ -72,6 +73,5 @@ def load_adapter(
     model.add_adapter(adapter_name, config)
     if is_trainable:
         model.set_requires_grad(adapter_name)
-    was_training = model.training
     model.load_adapter(str(folder), adapter_name, is_trainable=is_trainable)
-    return model.train(was_training)
+    return model

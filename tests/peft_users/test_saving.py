@@ -109,6 +109,10 @@ def test_each_of_several_adapters_has_its_own_file_and_comes_back_beside_the_oth
     assert same is loaded
     assert loaded.training
     assert loaded.active_adapter == "default"
+    assert all(p.requires_grad for n, p in loaded.named_parameters() if ".second." in n)
+    frozen = {"adapter_name": "frozen", "is_trainable": False}
+    load_adapter(loaded, tmp_path / "second", **frozen)
+    assert not any(p.requires_grad for n, p in loaded.named_parameters() if ".frozen." in n)
     assert loaded.peft_config["second"].eta_squared == 16.0
     for name in ("default", "second"):
         model.set_adapter(name)
