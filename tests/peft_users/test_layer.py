@@ -88,7 +88,7 @@ def test_inference_merging_and_unloading_are_pefts_to_the_last_bit(family):
         assert torch.equal(logits(model), logits(plain))
     with model.disable_adapter(), plain.disable_adapter():
         assert torch.equal(logits(model), logits(plain))
-        loss_of(model)  # with gradients on, too
+        assert torch.equal(loss_of(model), loss_of(plain))  # with gradients on, too
     model.merge_adapter()
     plain.merge_adapter()
     assert torch.equal(logits(model), logits(plain))
@@ -253,9 +253,10 @@ def test_mixed_batches_deleted_and_weighted_adapters_are_pefts():
     model.eval()
     plain.eval()
     names = {"adapter_names": ["second", "__base__"]}
-    with torch.no_grad():
-        mixed, other = (m(input_ids=WORDS, **names).logits for m in (model, plain))
-    assert torch.equal(mixed, other)
+    for is_on in (False, True):
+        with torch.set_grad_enabled(is_on):
+            mixed, other = (m(input_ids=WORDS, **names).logits for m in (model, plain))
+        assert torch.equal(mixed, other)
     for twin in (model, plain):
         twin.add_weighted_adapter(["default", "second"], [0.5, 0.5], "both", combination_type="cat")
         twin.set_adapter("both")
