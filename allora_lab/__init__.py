@@ -14,6 +14,7 @@ _HOMES = {
     "export_peft": "allora_lab.export",
     "inject_adapters": "allora_lab.build",
     "load_adapter_state_dict": "allora_lab.adapters.inject",
+    "load_peft": "allora_lab.import_peft",
     "load_model": "allora_lab.models.load",
     "load_text": "allora_lab.data.text",
     "merge_adapters": "allora_lab.adapters.inject",

@@ -25,9 +25,9 @@ from allora_lab.adapters.gated import GatedLinear
 from allora_lab.adapters.inject import adapted_layers, is_in_head, is_target
 from allora_lab.adapters.lora import LoRALinear
 from allora_lab.files import written_whole
+from allora_lab.peft_files import CONFIG, PREFIX, WEIGHTS
+from allora_lab.sidecar import Sidecar, remove_sidecar, write_sidecar
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."  # what PEFT wraps around a model's own names
 PLAIN = (LoRALinear, ALLoRALinear, ALLoRAODLinear, GatedLinear)  # W + s · BA, or diag(g) between
 TASKS = {  # from the end of a model class's name to PEFT's task
     "ForSequenceClassification": "SEQ_CLS",
@@ -145,8 +145,9 @@ def export_peft(
     """Write a model's adapters and its new head as `peft.PeftModel.from_pretrained` reads them.
 
     `adapter_config.json` and `adapter_model.safetensors` are both complete before either takes its
-    name in `folder`, which is made when missing.  The model is left as it is.  Not written are a
-    method's own settings, such as η² and the budget: PEFT would train on as plain LoRA.
+    name in `folder`, which is made when missing.  The model is left as it is.  ALLoRA's η² is written
+    beside them as `allora.json`, for `load_peft` and `allora_lab.peft.load_adapter`.  Not written are
+    other methods' own settings, such as the budget: PEFT would train on as plain LoRA.
 
     Parameters
     ----------
@@ -178,5 +179,9 @@ def export_peft(
     config = {"base_model_name_or_path": base or None, **_config(model, layers, factors)}
     folder = Path(folder)
     with written_whole(folder / CONFIG) as config_file, written_whole(folder / WEIGHTS) as weights:
+        remove_sidecar(folder)
         config_file.write_text(json.dumps(config, indent=2) + "\n")
         save_file(tensors, weights, {"format": "pt"})
+    first = next(iter(layers.values()))
+    if isinstance(first, ALLoRALinear):
+        write_sidecar(folder, Sidecar(eta_squared=first.eta_squared))

@@ -11,7 +11,7 @@ weight decay is part of the step and is rescaled with it.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,14 @@ from torch.optim import Optimizer
 from allora_lab.adapters.allora import row_coefficients
 from allora_lab.adapters.base import AdaptedLinear
 from allora_lab.checks import require_eta_squared
+
+
+@runtime_checkable
+class Factors(Protocol):
+    """What holds the two factors of one update: A (r, d_in) and B (d_out, r)."""
+
+    lora_A: nn.Parameter  # noqa: N815
+    lora_B: nn.Parameter  # noqa: N815
 
 
 class ALLoRAUpdate(Optimizer):
@@ -43,9 +51,7 @@ class ALLoRAUpdate(Optimizer):
         If eta_squared is not positive and finite, or a loaded state was made with another one.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, layers: Iterable[AdaptedLinear], eta_squared: float
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, layers: Iterable[Factors], eta_squared: float) -> None:
         require_eta_squared(eta_squared)
         super().__init__(optimizer.param_groups, optimizer.defaults)
         self.inner = optimizer
