@@ -11,7 +11,8 @@ LIGHT := notebooks/00_start_here.ipynb \
 	notebooks/06_norms_escape_from_zero.ipynb \
 	notebooks/07_allora_against_the_field.ipynb \
 	notebooks/08_giving_ranks_where_they_help.ipynb \
-	notebooks/09_what_reproduced.ipynb
+	notebooks/09_what_reproduced.ipynb \
+	notebooks/10_take_it_to_your_model.ipynb
 HEAVY :=
 
 .DEFAULT_GOAL := help

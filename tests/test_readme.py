@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from allora_lab import METHODS
+from allora_lab.data.datasets import PROMPT_SETS
 from allora_lab.data.text import DATASETS
 from allora_lab.experiments.headlines import headline_table
 from allora_lab.experiments.tables import escape_table
@@ -23,7 +24,7 @@ def test_its_headlines_are_made_from_the_records():
 
 
 def test_it_names_every_method_and_data_set():
-    for name in (*METHODS, *DATASETS):
+    for name in (*METHODS, *DATASETS, *PROMPT_SETS):
         assert f"`{name}`" in README
 
 
@@ -55,3 +56,8 @@ def test_its_numbers_on_placed_ranks_are_the_records():
     found = recorded_groups("planted")
     for label in ("ALoRA", "ALoRA, 1,024 examples", "ALoRA, 1,024 examples, n_A = 1"):
         assert f"{fmean(map(in_planted, found[label])):.1f}" in README
+
+
+def test_its_lines_for_peft_are_those_that_a_test_runs():
+    script = ROOT / "tests" / "peft_users" / "readme_script.txt"
+    assert script.read_text().strip() in README
