@@ -50,7 +50,7 @@ def sweep_file(tmp_path, results):
 
 
 def without_clock(path):
-    same = {"train_seconds": 0, "finished_at": "", "peak_memory_bytes": 0}
+    same = {"train_seconds": 0, "finished_at": "", "peak_memory_bytes": 0, "tokens_per_second": 0}
     return replace(read_record(path), **same)
 
 
@@ -74,7 +74,7 @@ def command(sweep_file):
 def long_sweep(sweep_file):
     """Write the same three runs and a fourth that does not end soon, so that a stop finds it at work."""
     path = sweep_file.with_name("long.toml")
-    path.write_text(f"{SWEEP}[[block]]\nset = {{ method = \"lora\", steps = 100000 }}\n")
+    path.write_text(f'{SWEEP}[[block]]\nset = {{ method = "lora", steps = 100000 }}\n')
     return path
 
 
