@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable
+from typing import Any, get_args
 
 
 def require_known(kind: str, key: str, valid: Iterable[str]) -> None:
@@ -51,3 +52,15 @@ def require_probability(name: str, value: float) -> None:
     """Raise ValueError unless `value` lies in [0, 1)."""
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+
+
+def require_type(name: str, value: object, declared: Any) -> None:
+    """Raise ValueError unless a value of a TOML file or a record fits the type of its field."""
+    kinds = get_args(declared) or (declared,)
+    kind = kinds[0]
+    plain = {int: int, float: int | float, bool: bool, str: str}
+    accepted = plain.get(kind, str | list | tuple)
+    is_right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
+    if not is_right and not (value is None and type(None) in kinds):
+        words = {int: "a whole number", float: "a number", bool: "true or false"}
+        raise ValueError(f"{name} must be {words.get(kind, 'text')}, got {value!r}")

@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_status(commands)
     _add_tables(commands)
+    _add_plan(commands)
     return parser
 
 
@@ -55,7 +56,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--export", type=Path, metavar="DIR", help="write the trained adapter here, for PEFT"
     )
-    text = ("model", "dataset", "method", "optimizer", "schedule", "eval-split")
+    text = ("model", "dataset", "method", "optimizer", "schedule", "eval-split", "dtype")
     whole = ("r", "warmup-steps", "batch-size", "steps", "eval-every", "gradient-draws")
     number = ("lora-alpha", "lora-dropout", "eta-squared", "lr", "head-lr", "weight-decay")
     for name in text:
@@ -67,7 +68,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     for name in (*number, "clip-norm"):
         run.add_argument(f"--{name}", type=float, metavar="X")
     run.add_argument("--target-modules", nargs="+", metavar="NAME")
-    run.add_argument("--base-dropout", action="store_true", default=None)
+    for name in ("base-dropout", "compile", "gradient-checkpointing"):
+        run.add_argument(f"--{name}", action="store_true", default=None)
+    run.add_argument("--deterministic", action="store_true", help="kernels that repeat themselves")
     run.set_defaults(action="run")
 
 
@@ -119,12 +122,37 @@ def _add_tables(commands: argparse._SubParsersAction) -> None:
     tables.set_defaults(action="tables")
 
 
+def _add_plan(commands: argparse._SubParsersAction) -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="what a fine-tune would take, from a model's configuration alone",
+        description="Parameters, memory by part, whether it fits a GPU, and a bound on the speed. No "
+        "weight is read. MODEL is minilm, a folder with a config.json, a hub id, or a shape: "
+        "llama-7b, llama-13b, llama-70b, smollm-135m, qwen2-0.5b.",
+    )
+    plan.add_argument("model", metavar="MODEL")
+    plan.add_argument("--method", default="allora", help="a key of the table of methods")
+    plan.add_argument("--r", type=int, default=8, metavar="N")
+    plan.add_argument("--target-modules", nargs="+", metavar="NAME", help="(all-linear)")
+    plan.add_argument("--task", default="sequence-classification", help="or causal-lm")
+    plan.add_argument("--batch-size", type=int, default=16, metavar="N")
+    plan.add_argument("--max-length", type=int, default=128, metavar="N")
+    plan.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    plan.add_argument("--optimizer", default="adamw", help="adamw, sgd or adafactor")
+    plan.add_argument("--gradient-checkpointing", action="store_true")
+    plan.add_argument("--gpu", metavar="NAME", help="h100, a100-40gb, rtx4090, t4, ...")
+    plan.add_argument("--memory", type=float, metavar="GIB", help="a GPU's memory")
+    plan.add_argument("--peak", type=float, metavar="TFLOPS", help="a GPU's peak")
+    plan.set_defaults(action="plan")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input prints one sentence and returns 2, Ctrl-C returns 130."""
     options = _parser().parse_args(arguments)
-    from allora_lab import commands, sweep_commands  # after --help, for they import torch
+    from allora_lab import commands, plan_command, sweep_commands  # after --help: they import torch
 
     module = sweep_commands if options.action in SWEEP_ACTIONS else commands
+    module = plan_command if options.action == "plan" else module
     action: Callable[[argparse.Namespace], None] = getattr(module, options.action)
     try:
         action(options)

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
@@ -23,6 +24,9 @@ from allora_lab.export import export_peft, require_exportable
 from allora_lab.figures import FIGURES
 from allora_lab.files import require_writable, written_whole
 from allora_lab.methods import METHODS
+from allora_lab.planning.advice import smallest_change
+from allora_lab.planning.memory import GIB, step_memory, usable_bytes
+from allora_lab.planning.shapes import read_shape
 from allora_lab.training.checkpoint import Progress
 
 
@@ -126,6 +130,27 @@ def figure(options: argparse.Namespace) -> None:
     print_sentences(content)
 
 
+def out_of_memory(config: RunConfig) -> str:
+    """Return, in one sentence, that a GPU's memory was too small for a run, and what would fit."""
+    shape, _ = read_shape(config.model)
+    same = ("method", "r", "target_modules", "dtype", "optimizer", "batch_size", "max_length")
+    settings = {name: getattr(config, name) for name in same}
+    settings |= {
+        "task": "sequence-classification",
+        "is_checkpointed": config.gradient_checkpointing,
+    }
+    free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
+    need = step_memory(shape, **settings).total
+    if need <= usable_bytes(total / GIB):
+        return (
+            f"the GPU's memory ran out, though a step takes about {need / GIB:.2f} GiB of its "
+            f"{total / GIB:.1f}: free what else uses it, of which {free / GIB:.1f} GiB is free now, or "
+            "halve batch_size"
+        )
+    change = smallest_change(shape, settings, memory_gib=total / GIB)
+    return f"the GPU's {total / GIB:.1f} GiB ran out, for a step takes {need / GIB:.2f}: {change}"
+
+
 def run(options: argparse.Namespace) -> None:
     """Fine-tune once and write the record; resume when a checkpoint of the same run is there."""
     values = read_toml(options.config) if options.config else {}
@@ -150,16 +175,22 @@ def run(options: argparse.Namespace) -> None:
         record = run_one(
             config,
             device=options.device,
+            deterministic=options.deterministic,
             checkpoint=checkpoint,
             on_built=keep,
             on_step=StepBar(describe(config), config.steps),
         )
+    except torch.OutOfMemoryError:
+        raise ValueError(out_of_memory(config)) from None
     except KeyboardInterrupt:
         if checkpoint.exists():
             print(f"\nstopped; the same command resumes from {checkpoint}")
         raise
     path = options.out / f"{config.run_id}.json"
     write_record(path, record)
+    if record.tokens_per_second is not None:
+        memory = record.peak_memory_bytes / 2**30
+        print(f"{record.tokens_per_second:,.0f} tokens a second, peak memory {memory:.2f} GiB")
     shown = ", ".join(
         f"{name.removeprefix('eval_').replace('_', ' ')} {value:.3f}"
         for name, value in record.metrics.items()

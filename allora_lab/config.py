@@ -14,6 +14,7 @@ from allora_lab.checks import (
     require_known,
     require_positive,
     require_probability,
+    require_type,
 )
 from allora_lab.data.batches import LENGTH_POOL
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
@@ -69,6 +70,10 @@ class RunConfig:
     score_size
         How many sentences score the ranks, the last of the dev split (None: 32); `eval_size` takes
         the first, so the two share none unless the split is short.
+    dtype
+        Of the pretrained weights; adapters, head and optimizer state are float32 either way.
+    compile, gradient_checkpointing
+        Whether torch.compile builds the model; whether layers are computed again, and not kept.
     seed
         Of the head, of A, of the batches and of the dropout masks.
     """
@@ -108,16 +113,25 @@ class RunConfig:
     gate_threshold: float | None = None
     gate_lr: float | None = None
     orthogonality: float | None = None
+    dtype: str = "float32"
+    compile: bool = False
+    gradient_checkpointing: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check every value and fill in what a None stands for."""
         for field in fields(self):
-            _require_type(field.name, getattr(self, field.name), field.type)
+            require_type(field.name, getattr(self, field.name), field.type)
         method = get_method(self.method)
         require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("schedule", self.schedule, SCHEDULES)
         require_known("eval_split", self.eval_split, ("dev", "test"))
+        require_known("dtype", self.dtype, ("float32", "bfloat16"))
+        if method.build_hook and (self.dtype != "float32" or self.compile):
+            raise ValueError(
+                f"{self.method} moves or weighs ranks while it trains, which needs float32 and no "
+                "compile: leave dtype and compile out"
+            )
         if self.eta_squared is not None and not method.reads_eta_squared:
             raise ValueError(f"{self.method} does not use eta_squared: leave it out")
         default_lr = OPTIMIZERS[self.optimizer].default_lr
@@ -231,18 +245,6 @@ def config_from(values: Mapping[str, Any]) -> RunConfig:
     values = {k: None if k in SIZES and v == "all" else v for k, v in values.items()}
     for field in fields(RunConfig):
         if field.name in values:
-            _require_type(field.name, values[field.name], field.type)
+            require_type(field.name, values[field.name], field.type)
     converted = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return RunConfig(**converted)
-
-
-def _require_type(name: str, value: object, declared: Any) -> None:
-    """Raise ValueError unless a value of a TOML file or a record fits the type of its field."""
-    kinds = get_args(declared) or (declared,)
-    kind = kinds[0]
-    plain = {int: int, float: int | float, bool: bool, str: str}
-    accepted = plain.get(kind, str | list | tuple)
-    is_right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-    if not is_right and not (value is None and type(None) in kinds):
-        words = {int: "a whole number", float: "a number", bool: "true or false"}
-        raise ValueError(f"{name} must be {words.get(kind, 'text')}, got {value!r}")

@@ -60,13 +60,15 @@ def peak_bytes(run: Callable[[], object]) -> int:
     return peak
 
 
-def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
+def write_figures(
+    path: Path | None, figures: dict[str, Any], device: torch.device | None = None
+) -> None:
     """Write the figures with where they were measured, whole or not at all, if a file is named."""
     if path is None:
         return
     commit, dirty = environment.code_version("benchmarks")
     where = {
-        "device": environment.device_name(torch.device("cpu")),
+        "device": environment.device_name(device or torch.device("cpu")),
         "packages": {**environment.package_versions(), "peft": peft.__version__},
         "code_commit": commit,
         "code_dirty": dirty,

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "models": {"checks", "files"},
     "data": {"checks", "files", "models"},
     "training": {"adapters", "allocation", "data", "files"},
+    "planning": {"adapters", "build", "checks", "methods", "models"},
     "config": {"build", "checks", "data", "methods", "training"},
     "plots": {"methods", "theory", "training"},
     "experiments": {
@@ -51,10 +52,11 @@ MAY_IMPORT = {
     "panels": {"allocation", "config", "experiments", "methods", "plots", "theory", "training"},
     "commands": {
         *("checks", "config", "data", "experiments", "export", "figures", "files"),
-        *("methods", "training"),
+        *("methods", "planning", "training"),
     },
     "sweep_commands": {"checks", "commands", "config", "experiments", "files", "training"},
-    "cli": {"__init__", "commands", "sweep_commands"},
+    "plan_command": {"checks", "planning"},
+    "cli": {"__init__", "commands", "plan_command", "sweep_commands"},
     "__main__": {"cli"},
     "__init__": set(),
 }

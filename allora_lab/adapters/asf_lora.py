@@ -23,7 +23,8 @@ class ASFLoRALinear(AdaptiveLinear):
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + f / √(|f| + 1/η²) with f = B A dropout(x)."""
-        f = F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B)
+        h = F.linear(self.dropout(x), self.lora_A.to(x.dtype))  # (..., r), in the model's type
+        f = F.linear(h, self.lora_B.to(h.dtype))
         return self.base_layer(x) + f * torch.rsqrt(f.abs() + 1 / self.eta_squared)
 
     def merged_weight(self) -> Float[Tensor, "d_out d_in"]:

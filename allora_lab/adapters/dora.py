@@ -43,14 +43,16 @@ class DoRALinear(AdaptedLinear):
         ||W + sBA||² = ||W||² + 2s Σ ((W Aᵀ) ∘ B) + s² ||BA||², row by row.
         """
         W, A, B, s = linear_weight(self.base_layer), self.lora_A, self.lora_B, self.scaling
+        W = W.to(torch.promote_types(W.dtype, A.dtype))  # factors may be wider than weights
         cross = ((W @ A.T) * B).sum(dim=1)
         squares = W.square().sum(dim=1) + 2 * s * cross + (s * self.row_norms()) ** 2
         return squares.sqrt().clamp_min(torch.finfo(W.dtype).tiny)  # a row of zeros stays one
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return m ∘ (W x + s · B A dropout(x)) / ||W + s·BA|| + b."""
-        h = self.scaling * F.linear(self.dropout(x), self.lora_A)
-        direction = F.linear(x, linear_weight(self.base_layer)) + F.linear(h, self.lora_B)
+        h = self.scaling * F.linear(self.dropout(x), self.lora_A.to(x.dtype))
+        direction = F.linear(x, linear_weight(self.base_layer))
+        direction = direction + F.linear(h, self.lora_B.to(h.dtype))
         ratio = (self.lora_magnitude_vector / self.direction_norms()).to(direction.dtype)
         y = ratio * direction
         return y if self.base_layer.bias is None else y + self.base_layer.bias.to(y.dtype)

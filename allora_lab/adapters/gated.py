@@ -34,9 +34,9 @@ class GatedLinear(AdaptedLinear):
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + s · B (g ∘ A dropout(x))."""
-        h = F.linear(self.dropout(x), self.lora_A)  # (..., r)
+        h = F.linear(self.dropout(x), self.lora_A.to(x.dtype))  # (..., r), in the model's type
         h = h * (self.scaling * self.gates()).to(h.dtype)
-        return self.base_layer(x) + F.linear(h, self.lora_B)
+        return self.base_layer(x) + F.linear(h, self.lora_B.to(h.dtype))
 
     @torch.no_grad()
     def gated_A(self) -> Float[Tensor, "r d_in"]:

@@ -20,10 +20,10 @@ class LoRALinear(AdaptedLinear):
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + s · B A dropout(x)."""
-        h = F.linear(self.dropout(x), self.lora_A)  # (..., r)
+        h = F.linear(self.dropout(x), self.lora_A.to(x.dtype))  # (..., r), in the model's type
         if self.scaling != 1:
             h = self.scaling * h  # on the narrow side: r columns, not d_out
-        return self.base_layer(x) + F.linear(h, self.lora_B)
+        return self.base_layer(x) + F.linear(h, self.lora_B.to(h.dtype))
 
     @torch.no_grad()
     def merged_weight(self) -> Float[Tensor, "d_out d_in"]:

@@ -17,7 +17,8 @@ class RunRecord:
 
     `metrics` has `eval_accuracy` (0 to 1) and `eval_loss` (nats); `trace` is what the loop
     returned; seconds are of training alone; `device` names the machine; `code_dirty` says whether
-    the code differed from `code_commit`; `finished_at` is UTC.
+    the code differed from `code_commit`; `finished_at` is UTC; `tokens_per_second` counts the tokens of
+    the sentences trained on, without padding (None: not measured).
     """
 
     run_id: str
@@ -34,9 +35,11 @@ class RunRecord:
     packages: dict[str, str]
     device: str
     finished_at: str
+    tokens_per_second: float | None = None
 
 
 NAMES = {field.name for field in fields(RunRecord)}
+NEWER = {"tokens_per_second"}  # which records made before it was measured lack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +128,11 @@ def _read_once(path: Path, _number: int, _changed_at: int) -> RunRecord:
 
 @cache
 def _is_run_record(path: Path, _number: int, _changed_at: int) -> bool:
-    return json.loads(path.read_text()).keys() == NAMES
+    return _has_the_names(json.loads(path.read_text()))
+
+
+def _has_the_names(values: object) -> bool:
+    return isinstance(values, dict) and NAMES - NEWER <= values.keys() <= NAMES
 
 
 def write_record(path: Path, record: RunRecord | FailedRun) -> None:
@@ -148,7 +155,7 @@ def read_record(path: Path) -> RunRecord:
         values = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON ({error}): delete it and run again") from None
-    if not isinstance(values, dict) or values.keys() != NAMES:
+    if not _has_the_names(values):
         raise ValueError(f"{path} is not a record of this version: delete it and run again")
     config = config_from(values["config"])
     if values["run_id"] != config.run_id:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from allora_lab.adapters.precision import keep_trained_in_float32
 from allora_lab.build import inject_adapters
 from allora_lab.config import RunConfig
 from allora_lab.data.batches import Encoded, batch_at, encode, halves
@@ -26,7 +27,9 @@ from allora_lab.experiments.tasks import (
 )
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
 from allora_lab.models.load import LoadedModel, load_model
+from allora_lab.models.recompute import recompute_layers
 from allora_lab.training.checkpoint import Progress
+from allora_lab.training.deterministic import deterministic_kernels
 from allora_lab.training.gradient_noise import gradient_noise
 from allora_lab.training.loop import train
 from allora_lab.training.optimizers import build_optimizer, rate_factor
@@ -47,6 +50,7 @@ def build_adapted(config: RunConfig, num_labels: int) -> LoadedModel:
         num_labels=num_labels,
         base_dropout=config.base_dropout,
         seed=config.seed,
+        dtype=config.dtype,
     )
     inject_adapters(
         loaded.model,
@@ -58,6 +62,11 @@ def build_adapted(config: RunConfig, num_labels: int) -> LoadedModel:
         target_modules=config.target_modules,
         generator=torch.Generator().manual_seed(config.seed),
     )
+    keep_trained_in_float32(loaded.model)
+    if config.gradient_checkpointing:
+        recompute_layers(loaded.model)
+    if config.compile:
+        loaded.model.compile(dynamic=True)  # in place: names and tensors stay as they are
     return loaded
 
 
@@ -108,10 +117,11 @@ def fine_tune(
     checkpoint: Path | None = None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> tuple[Progress, float]:
+) -> tuple[Progress, float, int]:
     """Train a run's adapted model in place, on the device it is on.
 
-    Returns its progress and the seconds of training, without those of evaluations on the way.
+    Returns its progress, the seconds of training without those of evaluations on the way, and how
+    many tokens were trained on in them, padding left out.
     """
     start = time.perf_counter()
     data = encode(loaded.tokenizer, dataset.train.first(config.train_size), config.max_length)
@@ -124,10 +134,18 @@ def fine_tune(
     evaluation = Evaluation(config, loaded, data, dataset)
     optimizer = build_run_optimizer(config, loaded.model)
     data, other = halves(data) if get_method(config.method).splits_train else (data, None)
+    tokens = 0
+
+    def next_batch(step: int) -> dict[str, torch.Tensor]:
+        nonlocal tokens
+        batch = batch_at(data, step=step, **batches)
+        tokens += int(batch["attention_mask"].sum())
+        return batch
+
     progress = train(
         loaded.model,
         optimizer,
-        lambda step: batch_at(data, step=step, **batches),
+        next_batch,
         steps=config.steps,
         seed=config.seed,
         run_id=f"{config.run_id} of {loaded.revision[:12]} on {dataset.revision[:12]}",
@@ -141,13 +159,14 @@ def fine_tune(
         on_step=on_step,
         should_stop=should_stop,
     )
-    return progress, time.perf_counter() - start - evaluation.seconds
+    return progress, time.perf_counter() - start - evaluation.seconds, tokens
 
 
 def run(
     config: RunConfig,
     *,
     device: str = "auto",
+    deterministic: bool = False,
     checkpoint: Path | None = None,
     on_built: Callable[[PreTrainedModel], None] = lambda _model: None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
@@ -157,6 +176,7 @@ def run(
 
     A checkpoint, when one is named, is resumed from if it exists and removed at the end.  `on_built`
     is given the adapted model before training; it is trained in place, so who keeps it has it after.
+    `deterministic` allows only kernels that repeat themselves, which matters on CUDA.
     """
     where = environment.resolve_device(device)
     commit, dirty = environment.code_version()
@@ -165,17 +185,12 @@ def run(
     model = loaded.model.to(where)
     on_built(model)
     environment.reset_peak_memory(where)
-    progress, train_seconds = fine_tune(
-        config,
-        loaded,
-        dataset,
-        checkpoint=checkpoint,
-        on_step=on_step,
-        should_stop=should_stop,
-    )
-    if progress.done < config.steps:
-        return None
-    result = final_scores(config, loaded, dataset, model)
+    calls = {"checkpoint": checkpoint, "on_step": on_step, "should_stop": should_stop}
+    with deterministic_kernels(deterministic):
+        progress, train_seconds, tokens = fine_tune(config, loaded, dataset, **calls)
+        if progress.done < config.steps:
+            return None
+        result = final_scores(config, loaded, dataset, model)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     return RunRecord(
@@ -193,4 +208,5 @@ def run(
         packages=environment.package_versions(),
         device=environment.device_name(where),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        tokens_per_second=round(tokens / train_seconds, 1) if tokens else None,
     )

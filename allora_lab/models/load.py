@@ -1,4 +1,4 @@
-"""Pretrained models by key, by local folder or by hub id: float32, safetensors, no remote code."""
+"""Pretrained models by key, by local folder or by hub id: safetensors, no remote code."""
 
 import re
 from collections.abc import Iterator
@@ -30,6 +30,7 @@ from allora_lab.models.small_decoder import (
     local_small_decoder,
 )
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TASKS = {
     "sequence-classification": AutoModelForSequenceClassification,
     "causal-lm": AutoModelForCausalLM,
@@ -60,8 +61,9 @@ def load_model(
     base_dropout: bool = False,
     seed: int = 0,
     revision: str | None = None,
+    dtype: str = "float32",
 ) -> LoadedModel:
-    """Load a pretrained model in float32 on the CPU, with a tokenizer that can pad.
+    """Load a pretrained model on the CPU, with a tokenizer that can pad.
 
     Parameters
     ----------
@@ -80,24 +82,27 @@ def load_model(
         was.  A head already in the folder with `num_labels` classes is kept instead.
     revision
         Branch, tag or commit of a hub id; refused for the other two.
+    dtype
+        ``float32`` or ``bfloat16``, of every weight, the head's included.
 
     Raises
     ------
     ValueError
-        For an unknown name or task, `num_labels` < 2, altered, truncated or unsuitable weights.
+        For an unknown name, task or dtype, `num_labels` < 2, altered, truncated or unsuitable weights.
     FileNotFoundError
         When a folder lacks a file that is needed.
     ConnectionError
         When a hub id is not cached and the hub cannot be reached (within 10 seconds).
     """
     require_known("task", task, TASKS)
+    require_known("dtype", dtype, DTYPES)
     require_at_least("num_labels", num_labels, 2)
     folder, source, found_revision = _locate(name, revision)
     with _quiet_transformers():
         config = _read_config(folder, task, num_labels)
         if not base_dropout:
             zero_config_dropout(config)
-        model = _read_weights(folder, task, config, seed)
+        model = _read_weights(folder, task, config, seed, DTYPES[dtype])
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not base_dropout:
         zero_module_dropout(model)
@@ -142,13 +147,15 @@ def _read_config(folder: Path, task: str, num_labels: int) -> PreTrainedConfig:
     return config
 
 
-def _read_weights(folder: Path, task: str, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
+def _read_weights(
+    folder: Path, task: str, config: PreTrainedConfig, seed: int, dtype: torch.dtype
+) -> PreTrainedModel:
     """Read the weights; what the checkpoint lacks is drawn from `seed`."""
-    model, lost = _read_as(folder, task, config, seed, {})
+    model, lost = _read_as(folder, task, config, seed, dtype, {})
     words_in = _input_embedding(model)
     if words_in in lost and getattr(config, "tie_word_embeddings", False):
         # a decoder whose one matrix serves both ends may be stored under the name of the other end
-        model, lost = _read_as(folder, task, config, seed, {r"^lm_head\.weight$": words_in})
+        model, lost = _read_as(folder, task, config, seed, dtype, {r"^lm_head\.weight$": words_in})
     if lost:
         raise ValueError(
             f"the weights in {folder} do not fit its config.json for {task}: {len(lost)} tensors "
@@ -158,7 +165,12 @@ def _read_weights(folder: Path, task: str, config: PreTrainedConfig, seed: int) 
 
 
 def _read_as(
-    folder: Path, task: str, config: PreTrainedConfig, seed: int, renamed: dict[str, str]
+    folder: Path,
+    task: str,
+    config: PreTrainedConfig,
+    seed: int,
+    dtype: torch.dtype,
+    renamed: dict[str, str],
 ) -> tuple[PreTrainedModel, list[str]]:
     """Return the model, and the names of pretrained tensors that the files lack or misshape."""
     with torch.random.fork_rng(devices=[]):
@@ -167,7 +179,7 @@ def _read_as(
             model, report = TASKS[task].from_pretrained(
                 folder,
                 config=config,
-                dtype=torch.float32,
+                dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,

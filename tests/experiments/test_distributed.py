@@ -34,7 +34,7 @@ def seeds(count, config=SHORT):
 
 
 def without_clock(record):
-    same = {"train_seconds": 0, "finished_at": "", "peak_memory_bytes": 0}
+    same = {"train_seconds": 0, "finished_at": "", "peak_memory_bytes": 0, "tokens_per_second": 0}
     return replace(record, **same)
 
 

@@ -128,7 +128,9 @@ def test_a_run_that_cannot_be_is_one_sentence_before_anything_is_written(
 
 
 def without_clock(record):
-    return replace(record, train_seconds=0, finished_at="", peak_memory_bytes=0)
+    return replace(
+        record, train_seconds=0, finished_at="", peak_memory_bytes=0, tokens_per_second=0
+    )
 
 
 @pytest.mark.parametrize("method", ["alora-ablation", "alora-dnas"])

@@ -28,7 +28,7 @@ def record():
 
 
 def without_clock(record):
-    same = {"train_seconds": 0, "finished_at": "", "peak_memory_bytes": 0}
+    same = {"train_seconds": 0, "finished_at": "", "peak_memory_bytes": 0, "tokens_per_second": 0}
     return replace(record, **same)
 
 

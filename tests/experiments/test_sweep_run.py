@@ -50,7 +50,7 @@ def sweep_file(tmp_path, results):
 
 
 def without_clock(path):
-    same = {"train_seconds": 0, "finished_at": "", "peak_memory_bytes": 0}
+    same = {"train_seconds": 0, "finished_at": "", "peak_memory_bytes": 0, "tokens_per_second": 0}
     return replace(read_record(path), **same)
 
 
