@@ -96,7 +96,12 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(saved, rows, family, tmp_path
         is None
     )
     again = run(config, device="cpu", checkpoint=checkpoint)
-    clock = {"train_seconds": 0, "finished_at": "", "peak_memory_bytes": 0}
+    clock = {
+        "train_seconds": 0,
+        "finished_at": "",
+        "peak_memory_bytes": 0,
+        "tokens_per_second": 0.0,
+    }
     assert replace(again, **clock) == replace(whole, **clock)
 
 

@@ -31,6 +31,9 @@ OTHER = {
     "length_pool": 9,
     "base_dropout": True,
     "seed": 1,
+    "dtype": "bfloat16",
+    "compile": True,
+    "gradient_checkpointing": True,
 }
 # What only some methods read, each with one that does.
 READ_BY = {
