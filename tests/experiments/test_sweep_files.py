@@ -21,6 +21,8 @@ EXPERIMENTS = (
     "dropout-epochs",
     "flaws",
     "learning-rate",
+    "rank-rates",
+    "allocation",
     "perception",
     "ranks",
     "stability",
@@ -67,4 +69,4 @@ def test_the_base_rates_of_the_perception_sweep_are_half_of_loras_best():
 def test_learning_rates_were_chosen_on_dev_and_everything_else_is_scored_on_test():
     for name in EXPERIMENTS:
         splits = {config.eval_split for config in read_sweep(SWEEPS / f"{name}.toml").configs}
-        assert splits == {"dev" if name == "learning-rate" else "test"}
+        assert splits == {"dev" if name in ("learning-rate", "rank-rates") else "test"}
