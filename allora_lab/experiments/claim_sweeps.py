@@ -18,7 +18,7 @@ DROPOUTS = (0.05, 0.1, 0.2, 0.4)  # each against none
 
 
 def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence | None:
-    """Return the pooled difference of a sweep's comparison, in points of accuracy, over seeds.
+    """Return the pooled difference of a sweep's comparison, in points of its metric, over seeds.
 
     `where` keeps the groups whose own side has these settings, such as {"eta_squared": 4}.  None
     until every planned seed of both sides of these is recorded, so that no verdict rests on the
@@ -38,7 +38,7 @@ def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence
         return None
     kept = "".join(f", {key} {value}" for key, value in where.items())
     settings = f", mean of {len(result.groups)} settings" if len(result.groups) > 1 else ""
-    what = f"{sweep}: {name}{kept}, points of accuracy{settings}"
+    what = f"{sweep}: {name}{kept}, points of {result.comparison.metric}{settings}"
     return Evidence(what, found.n, found.mean_difference, found.low, found.high)
 
 

@@ -23,6 +23,7 @@ EXPERIMENTS = (
     "learning-rate",
     "rank-rates",
     "allocation",
+    "e2e",
     "perception",
     "ranks",
     "stability",
