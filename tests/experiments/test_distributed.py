@@ -157,7 +157,7 @@ def test_ctrl_c_keeps_what_is_made_and_frees_the_workers_of_another_cluster(clus
 
 
 def test_a_killed_worker_costs_one_rerun_of_the_run_it_had(cluster, watch):
-    sweep = Sweep("s", seeds(5, SHORT.with_changes(steps=12)))
+    sweep = Sweep("s", seeds(5, SHORT.with_changes(steps=32)))
     killed = []
 
     def kill_once(_config, _status):
