@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "peft_files": set(),
     "export": {"adapters", "files", "peft_files", "sidecar"},
     "import_peft": {"adapters", "peft_files", "sidecar"},
-    "peft": {"adapters", "checks", "peft_files", "sidecar"},
+    "peft": {"adapters", "checks", "data", "models", "peft_files", "sidecar"},
     "method": {"adapters", "allocation"},
     "rank_methods": {"adapters", "allocation", "method"},
     "methods": {"adapters", "checks", "method", "rank_methods"},
