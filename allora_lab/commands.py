@@ -20,6 +20,7 @@ from allora_lab.experiments.demo import demo_summary, run_demo
 from allora_lab.experiments.records import write_record
 from allora_lab.experiments.runner import run as run_one
 from allora_lab.experiments.sweep import read_toml
+from allora_lab.experiments.tasks import model_task
 from allora_lab.export import export_peft, require_exportable
 from allora_lab.figures import FIGURES
 from allora_lab.files import require_writable, written_whole
@@ -135,10 +136,7 @@ def out_of_memory(config: RunConfig) -> str:
     shape, _ = read_shape(config.model)
     same = ("method", "r", "target_modules", "dtype", "optimizer", "batch_size", "max_length")
     settings = {name: getattr(config, name) for name in same}
-    settings |= {
-        "task": "sequence-classification",
-        "is_checkpointed": config.gradient_checkpointing,
-    }
+    settings |= {"task": model_task(config), "is_checkpointed": config.gradient_checkpointing}
     free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
     need = step_memory(shape, **settings).total
     if need <= usable_bytes(total / GIB):

@@ -7,13 +7,12 @@ import torch
 from allora_lab.build import inject_adapters
 from allora_lab.data.batches import batch_at, encode
 from allora_lab.data.datasets import load_dataset
+from allora_lab.experiments.allocation_content import final_ranks
 from allora_lab.experiments.collected import collect
 from allora_lab.methods import METHODS
 from allora_lab.models.load import load_model
 from allora_lab.models.small_decoder import SMALL_DECODER
 from allora_lab.training.generate import generate_texts
-
-LAYERS = 14  # seven linear layers in each of its two blocks
 
 
 def e2e_table() -> str:
@@ -34,12 +33,8 @@ def e2e_table() -> str:
             100 * fmean(run.metrics[f"eval_{metric}"] for run in runs)
             for metric in ("bleu", "rouge_l", "meteor")
         )
-        ranks = []
-        for run in runs:
-            moved = run.trace.get("allocation", {}).get("ranks")
-            ranks.append(sum(v[-1] for v in moved.values()) if moved else LAYERS * run.config["r"])
-        scores = f"{bleu:6.1f}{rouge:9.1f}{meteor:8.1f}"
-        lines.append(f"{label:20}{scores}{fmean(ranks):7.0f}{len(runs):7}")
+        ranks = fmean(sum(final_ranks(run).values()) for run in runs)
+        lines.append(f"{label:20}{bleu:6.1f}{rouge:9.1f}{meteor:8.1f}{ranks:7.0f}{len(runs):7}")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from allora_lab.data.batches import Encoded, encode
 from allora_lab.data.datasets import Decoding, prompt_set
 from allora_lab.data.prompts import Prompt, PromptDataset, PromptSplit
 from allora_lab.data.text import Split, TextDataset
-from allora_lab.experiments.text_scores import text_scores
+from allora_lab.experiments.text_scores import require_libraries, text_scores
 from allora_lab.models.load import LoadedModel
 from allora_lab.training.evaluate import evaluate
 from allora_lab.training.generate import generate_texts
@@ -50,9 +50,12 @@ def scorer(
 
     Of sentences: `accuracy` (0 to 1) and `loss` (nats).  Of prompts: `loss` (nats a token of the
     answer) and, where there are options, `accuracy`, the mean over tasks of how often the right one
-    is the likeliest.  Raises NonFiniteLossError when the loss is not finite.
+    is the likeliest.  Raises NonFiniteLossError when the loss is not finite, and ModuleNotFoundError
+    at once when the libraries that score texts at the end are missing.
     """
     held_out, split = _held_out(config, dataset), evaluation_split(config, loaded, dataset)
+    if isinstance(split, EncodedAnswers) and not held_out.prompts[0].options:
+        require_libraries()  # which the end needs: better said before training
 
     def score(model: PreTrainedModel) -> Scores:
         if isinstance(split, EncodedAnswers):

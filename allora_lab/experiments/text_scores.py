@@ -9,9 +9,10 @@ CIDEr are left out.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
-EXTRA = "scoring generated text needs {}: pip install 'allora-lab[generation]'"
+LIBRARIES = ("nltk", "rouge_score", "sacrebleu")
 
 
 class _NoSynonyms:
@@ -21,6 +22,15 @@ class _NoSynonyms:
     def synsets(_word: str, *_more: Any) -> list[Any]:
         """Return no synonym."""
         return []
+
+
+def require_libraries() -> None:
+    """Raise ModuleNotFoundError unless the extra `generation` is installed."""
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"scoring generated text needs {', '.join(missing)}: pip install 'allora-lab[generation]'"
+        )
 
 
 def text_scores(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -38,12 +48,11 @@ def text_scores(written: Sequence[str], references: Sequence[Sequence[str]]) -> 
             f"each text needs references and there must be one text, got {len(written)} texts and "
             f"references for {sum(map(bool, references))}"
         )
-    try:
-        from nltk.translate.meteor_score import meteor_score
-        from rouge_score.rouge_scorer import RougeScorer
-        from sacrebleu import corpus_bleu
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(EXTRA.format(error.name)) from error
+    require_libraries()
+    from nltk.translate.meteor_score import meteor_score
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu import corpus_bleu
+
     most = max(map(len, references))
     streams = [[r[i] if i < len(r) else None for r in references] for i in range(most)]
     rouge = RougeScorer(["rougeL"], use_stemmer=False)

@@ -68,8 +68,9 @@ def load_model(
     Parameters
     ----------
     name
-        ``minilm``; or ``tinystories-656k`` (a decoder: see `models.small_decoder`); or a folder with config.json, safetensors weights and a tokenizer; or a hub
-        id such as ``openai-community/gpt2``.
+        ``minilm``; or ``tinystories-656k`` (a decoder: see `models.small_decoder`); or a folder with
+        config.json, safetensors weights and a tokenizer; or a hub id such as
+        ``openai-community/gpt2``.
     task
         A key of TASKS.
     num_labels

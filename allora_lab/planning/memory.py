@@ -3,10 +3,10 @@
     total = weights + adapters + gradients + optimizer state + activations
 
 Weights and trained tensors are counted from the model on the meta device; activations are what a
-rehearsed forward and backward pass allocates beyond its gradients at the worst instant;
-the optimizer's own temporaries, of the size of the trained tensors, come when those are gone.  At equal settings the sum agrees
-with torch's own account of a step on a CPU to 1 % (tests/planning); a GPU's kernels take workspaces and
-its allocator rounds up, for which `usable_bytes` leaves room.
+rehearsed forward and backward pass allocates beyond its gradients at the worst instant; the
+optimizer's own temporaries, of the size of the trained tensors, come when those are gone.  At equal
+settings the sum agrees with torch's own account of a step on a CPU to 1 % (tests/planning); a GPU's
+kernels take workspaces and its allocator rounds up, for which `usable_bytes` leaves room.
 """
 
 from collections.abc import Callable, Mapping

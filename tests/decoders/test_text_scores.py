@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from allora_lab.experiments import text_scores as scores
 from allora_lab.experiments.text_scores import text_scores
 
 SAID = ["the cat sat on the mat", "a cat was on the mat"]
@@ -51,3 +52,9 @@ def test_bleu_takes_references_that_differ_in_number():
 def test_texts_without_references_are_refused(written, said):
     with pytest.raises(ValueError, match="each text needs references"):
         text_scores(written, said)
+
+
+def test_missing_libraries_are_named_with_the_extra(monkeypatch):
+    monkeypatch.setattr(scores, "find_spec", lambda name: None if name == "sacrebleu" else name)
+    with pytest.raises(ModuleNotFoundError, match=r"needs sacrebleu: .*allora-lab\[generation\]"):
+        text_scores(["a"], [["a"]])

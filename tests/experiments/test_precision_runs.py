@@ -9,11 +9,12 @@ import sys
 import pytest
 import torch
 
-from allora_lab import METHODS, RunConfig, run
+from allora_lab import METHODS, RunConfig, commands, run
 from allora_lab.cli import main
 from allora_lab.commands import out_of_memory
 from allora_lab.experiments.records import read_record, write_record
 from allora_lab.files import REPOSITORY
+from allora_lab.planning.memory import step_memory
 from allora_lab.training.deterministic import CUBLAS, deterministic_kernels
 
 SHORT = {"steps": 3, "eval_size": 16, "train_size": 64, "max_length": 24}
@@ -148,6 +149,22 @@ def test_out_of_memory_is_one_sentence_with_what_would_fit(gib, words, monkeypat
     text = out_of_memory(CONFIG.with_changes(max_length=128, batch_size=16))
     assert words in text
     assert "\n" not in text
+
+
+def test_out_of_memory_of_a_decoder_is_reckoned_as_a_decoders(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 80 * 2**30))
+    monkeypatch.setattr(
+        commands, "step_memory", lambda *a, **k: asked.append(k) or step_memory(*a, **k)
+    )
+    for dataset in ("e2e", "rotten_tomatoes"):
+        out_of_memory(
+            RunConfig(
+                method="lora", model="smollm-135m", dataset=dataset, target_modules=("q_proj",)
+            )
+        )
+    assert [k["task"] for k in asked] == ["causal-lm", "sequence-classification"]
 
 
 @pytest.mark.gpu
