@@ -22,7 +22,15 @@ from allora_lab.training.optimizers import OPTIMIZERS, SCHEDULES
 
 SIZES = ("train_size", "eval_size")  # "all" in a TOML file, which has no None
 COUNTS = ("batch_size", "steps", "max_length", "length_pool")  # from 1 up
-HOOK_COUNTS = ("rank_budget", "ranks_moved", "rounds", "first_round", "round_every", "score_size")
+HOOK_COUNTS = (
+    "rank_budget",
+    "ranks_moved",
+    "rounds",
+    "first_round",
+    "round_every",
+    "score_size",
+    "copies",
+)
 HOOK_RATES = ("gate_penalty", "gate_threshold", "gate_lr", "orthogonality")
 
 
@@ -70,6 +78,9 @@ class RunConfig:
     score_size
         How many sentences score the ranks, the last of the dev split (None: 32); `eval_size` takes
         the first, so the two share none unless the split is short.
+    copies
+        How many masks are scored together (None: 2); 0 scores each by a forward pass of its own,
+        slowest and with the least memory.  It changes no score beyond rounding.
     dtype
         Of the pretrained weights; adapters, head and optimizer state are float32 either way.
     compile, gradient_checkpointing
@@ -109,6 +120,7 @@ class RunConfig:
     first_round: int | None = None
     round_every: int | None = None
     score_size: int | None = None
+    copies: int | None = None
     gate_penalty: float | None = None
     gate_threshold: float | None = None
     gate_lr: float | None = None
@@ -178,7 +190,7 @@ class RunConfig:
             if value is not None and name not in get_method(self.method).hook_settings:
                 raise ValueError(f"{self.method} does not use {name}: leave it out")
             if value is not None and name in HOOK_COUNTS:
-                require_at_least(name, value, 1)
+                require_at_least(name, value, 0 if name == "copies" else 1)
             elif value is not None:
                 require_positive(name, value)
         if self.gradient_draws is not None:

@@ -11,6 +11,7 @@ from allora_lab.experiments.ablation import ablation_content, components_content
 from allora_lab.experiments.accuracy_curves import data_size_content, ranks_content
 from allora_lab.experiments.adaptive_rate import adaptive_rate_content
 from allora_lab.experiments.allocation_content import allocation_content
+from allora_lab.experiments.allocation_cost import allocation_cost_content
 from allora_lab.experiments.cost import cost_content
 from allora_lab.experiments.demo import demo_summary, run_demo
 from allora_lab.experiments.dropout_epochs import dropout_epochs_content
@@ -102,6 +103,11 @@ FIGURES: dict[str, FigureInfo] = {
     "cost": FigureInfo(
         "time and memory of a step of each method, beside LoRA's",
         lambda _device, _fresh, _on_run: cost_content(),
+        forest_figure,
+    ),
+    "allocation-cost": FigureInfo(
+        "time and memory of a fine-tune whose ranks move, beside LoRA's (ALoRA's Table 4)",
+        lambda _device, _fresh, _on_run: allocation_cost_content(),
         forest_figure,
     ),
     "learning-rate": _of_records(

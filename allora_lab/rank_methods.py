@@ -68,7 +68,7 @@ RANK_METHODS: tuple[Method, ...] = (
         "ALoRA",
         "arXiv 2403.16187, §3.2 and §3.3",
         AblationScore,
-        ("score_size",),
+        ("score_size", "copies"),
     ),
     _allocating(
         "alora-dnas",

@@ -61,8 +61,8 @@ def require_replayable(layers: Mapping[str, GatedLinear], recording: Recording) 
         for reason, holds in reasons.items():
             if holds:
                 raise ValueError(
-                    f"{name} {reason}, so its ranks cannot be replayed: score them with "
-                    "importance.plain_scores"
+                    f"{name} {reason}, so its ranks cannot be replayed: set copies to 0, which "
+                    "scores them by plain forward passes (importance.plain_scores)"
                 )
 
 

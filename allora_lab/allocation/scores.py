@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from allora_lab.allocation.importance import Scores
+from allora_lab.allocation.importance import Scores, plain_scores
 from allora_lab.allocation.places import gated_layers
 from allora_lab.allocation.replay import replayed_scores
 from allora_lab.allocation.sensitivity import Sensitivity
@@ -58,6 +58,8 @@ class AblationScore(RankScore):
         was_training = self.model.training
         self.model.eval()
         try:
+            if not self.copies:
+                return plain_scores(self.model, self.batch)
             return replayed_scores(self.model, self.batch, copies=self.copies)
         finally:
             self.model.train(was_training)

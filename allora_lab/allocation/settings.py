@@ -24,7 +24,8 @@ class AllocationSettings:
     first_round, round_every
         K1 and K2 in optimizer steps; AdaLoRA: when its budget starts to fall, and how often.
     copies
-        How many masks are scored in one batch; on a CPU few are fastest.
+        How many masks are scored in one batch; on a CPU few are fastest.  0: by plain forward passes,
+        which hold one pass in memory where the replay holds several.
     gate_penalty, gate_threshold
         SoRA's λ and ξ.
     orthogonality

@@ -18,10 +18,10 @@ LORA = "lora"
 
 @dataclass(frozen=True, kw_only=True)
 class CostRecord:
-    """What one run of the benchmark measured.
+    """What one run of a benchmark measured.
 
-    `seconds` of the processor for a step, one a round, and `peak_bytes`, the most memory allocated at
-    once in a step, are by contender: a method's key, or a name of PEFT's.  In a round each takes one step.  A step
+    `seconds` of the processor for a step (or a whole run), one a round, and `peak_bytes`, the most
+    memory in use at once in it, are by contender: a method's key, or a name of PEFT's.  In a round each takes one.  A step
     has `batch` sentences of `tokens` tokens; all `target_modules` have adapters of rank `r`.
     """
 
@@ -43,8 +43,8 @@ def cost_path() -> Path:
     return results_folder() / "cost" / "step.json"
 
 
-def read_cost_record(path: Path) -> CostRecord:
-    """Return the record in a file.
+def read_cost_record(path: Path, command: str = COMMAND) -> CostRecord:
+    """Return the record in a file, which `command` makes.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def read_cost_record(path: Path) -> CostRecord:
         If it is no such record, or its contenders have not all as many rounds, and a peak.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no cost is recorded: {COMMAND} makes the record")
+        raise FileNotFoundError(f"no cost is recorded: {command} makes the record")
     try:
         values = json.loads(path.read_text())
     except json.JSONDecodeError as error:
@@ -97,14 +97,34 @@ def _row(name: str, *ratios: float | None) -> dict[str, Any]:
     return {"label": _label(name), **ends, "group": "", "emphasis": False}
 
 
-def _sentence(record: CostRecord, name: str) -> str:
+def _sentence(record: CostRecord, name: str, of: str) -> str:
     median, low, high = time_ratio(record, name)
     mebibytes = (record.peak_bytes[name] - record.peak_bytes[LORA]) / 2**20
     return (
-        f"{_label(name)}: a step takes {median:.3f} [{low:.3f}, {high:.3f}] times the processor "
+        f"{_label(name)}: a {of} takes {median:.3f} [{low:.3f}, {high:.3f}] times the processor "
         f"time of one of LoRA, and at its peak {memory_ratio(record, name):.3f} times the memory ({mebibytes:+.2f} "
         "MiB)."
     )
+
+
+def beside_lora(record: CostRecord, of: str, setting: str) -> dict[str, Any]:
+    """Return panels and sentences of what a step or a run (`of`) costs beside one of LoRA."""
+    others = _others(record)
+    return {
+        "panels": [
+            {
+                "title": f"Processor time of a {of}",
+                "x_label": "more than LoRA's, %",
+                "rows": [_row(name, *time_ratio(record, name)) for name in others],
+            },
+            {
+                "title": f"Peak memory of a {of}",
+                "x_label": "more than LoRA's, %",
+                "rows": [_row(name, memory_ratio(record, name), None, None) for name in others],
+            },
+        ],
+        "sentences": [setting, *(_sentence(record, name, of) for name in others)],
+    }
 
 
 def cost_content() -> dict[str, Any]:
@@ -116,30 +136,12 @@ def cost_content() -> dict[str, Any]:
         As `read_cost_record`.
     """
     record = read_cost_record(cost_path())
-    others = _others(record)
     setting = (
         f"A step of MiniLM, {record.batch} x {record.tokens} tokens, r = {record.r} on all linear "
         f"layers, AdamW: the median of {len(record.seconds[LORA])} rounds in which all take turns, "
         f"with its 95 % interval over rounds; {record.device}."
     )
-    return {
-        "panels": [
-            {
-                "title": "Processor time of a step",
-                "x_label": "more than LoRA's, %",
-                "rows": [_row(name, *time_ratio(record, name)) for name in others],
-            },
-            {
-                "title": "Peak memory of a step",
-                "x_label": "more than LoRA's, %",
-                "rows": [_row(name, memory_ratio(record, name), None, None) for name in others],
-            },
-        ],
-        "sentences": [
-            setting,
-            *(_sentence(record, name) for name in others),
-        ],
-    }
+    return beside_lora(record, "step", setting)
 
 
 def _time_evidence(name: str) -> Evidence | None:

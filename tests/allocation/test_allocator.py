@@ -1,5 +1,7 @@
 """Algorithm 1 with any score, SoRA's threshold and AdaLoRA's budget, step by step outside the loop."""
 
+import types
+
 import pytest
 import torch
 from torch import nn
@@ -201,6 +203,34 @@ def test_ablation_scores_are_those_of_the_held_out_batch_in_evaluation_mode():
         torch.testing.assert_close(found[name], row, rtol=0, atol=1e-10)
     score.scores(0)
     assert not any(m.training for m in model.modules())
+
+
+class InPlace(nn.Module):
+    """A block that adds in place to its layers' outputs, as Falcon's does: no replay can follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(50, 6)
+        self.first, self.again, self.classifier = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, input_ids, **_):
+        x = self.embed(input_ids).mean(dim=1)
+        y = self.first(x)
+        y += self.again(torch.tanh(y))
+        return types.SimpleNamespace(logits=self.classifier(y))
+
+
+def test_no_copies_are_plain_passes_which_score_what_a_replay_cannot():
+    torch.manual_seed(0)
+    model = inject_adapters(InPlace(), "alora-ablation", r=2, target_modules=["first", "again"])
+    for layer in gated_layers(model).values():
+        layer.lora_B.data.normal_()
+    with pytest.raises(ValueError, match=r"in place.*set copies to 0"):
+        AblationScore(context_of(model)).scores(0)
+    found = AblationScore(context_of(model, copies=0)).scores(0)
+    expected = plain_scores(model.eval(), text_batch())
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], row) and row.any() for name, row in expected.items())
 
 
 def test_a_model_is_in_training_mode_again_though_its_scoring_failed():

@@ -527,7 +527,7 @@ def test_a_layer_used_twice_is_refused_and_other_layers_beside_one_are_not():
         ValueError, match=r"net.again is used more than once in a forward pass"
     ) as caught:
         replayed_scores(model.eval(), batch_for("mlp"))
-    assert "score them with importance.plain_scores" in str(caught.value)
+    assert "set copies to 0, which scores them by plain forward passes" in str(caught.value)
     assert "\n" not in str(caught.value)
     torch.manual_seed(0)
     model = Head(Twice()).double()

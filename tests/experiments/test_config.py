@@ -43,6 +43,7 @@ READ_BY = {
     "first_round": ("adalora", 3),
     "round_every": ("adalora", 3),
     "score_size": ("alora-ablation", 16),
+    "copies": ("alora-ablation", 4),
     "gate_penalty": ("sora", 3.0),
     "gate_threshold": ("sora", 0.1),
     "gate_lr": ("alora-dnas", 0.1),
@@ -89,7 +90,7 @@ def test_every_setting_a_hook_reads_is_one_a_run_can_have():
     read = {name for row in METHODS.values() for name in row.hook_settings}
     assert read == READ_BY.keys() == {*HOOK_COUNTS, *HOOK_RATES}
     known = {field.name for field in fields(AllocationSettings)} | {"score_size"}
-    assert read == known - {"copies"}  # which changes how fast, and no number
+    assert read == known
 
 
 def test_a_method_that_moves_no_rank_reads_none_of_it():
