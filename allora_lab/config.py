@@ -22,15 +22,8 @@ from allora_lab.training.optimizers import OPTIMIZERS, SCHEDULES
 
 SIZES = ("train_size", "eval_size")  # "all" in a TOML file, which has no None
 COUNTS = ("batch_size", "steps", "max_length", "length_pool")  # from 1 up
-HOOK_COUNTS = (
-    "rank_budget",
-    "ranks_moved",
-    "rounds",
-    "first_round",
-    "round_every",
-    "score_size",
-    "copies",
-)
+ROUND_COUNTS = ("rank_budget", "ranks_moved", "rounds", "first_round", "round_every")
+HOOK_COUNTS = (*ROUND_COUNTS, "score_size", "copies")
 HOOK_RATES = ("gate_penalty", "gate_threshold", "gate_lr", "orthogonality")
 
 
@@ -43,25 +36,21 @@ class RunConfig:
     model, dataset, method, optimizer, schedule
         Keys of their tables (a model may also be a folder or a hub id).
     r, lora_alpha, lora_dropout, eta_squared, target_modules
-        As in `inject_adapters`.  eta_squared is None for methods that do not read it, and 4 where a
-        method reads it and none is given; a lora_alpha equal to r becomes None, which means that: so
-        that one run has one identity.
+        As in `inject_adapters`.  eta_squared is None for methods that do not read it, 4 where it is
+        read and not given; a lora_alpha equal to r becomes None: so that one run has one identity.
     lr, head_lr
-        Learning rates of the adapters and of the new head; None means the optimizer's own default,
-        and head_lr None means that same default, whatever lr is: methods compared at several lr
-        then share one head rate.
+        Learning rates of the adapters and of the new head; None is the optimizer's own default for
+        either, whatever the other is: methods compared at several lr then share one head rate.
     weight_decay, clip_norm, warmup_steps
         Decoupled decay (AdamW), the largest gradient norm (None: no clipping), and steps of warm-up.
     batch_size, steps
         Sentences a step, and optimizer steps.
     train_size, eval_size
-        How many training and evaluation sentences are used (None: all), the first of the fixed
-        split.
+        How many training and evaluation sentences are used, the first of the split (None: all).
     eval_split
         "dev" for choosing settings, "test" for reporting.
     eval_every
-        Steps between evaluations in the course of training, of which the first is before it; None
-        evaluates at the end alone.
+        Steps between evaluations, of which the first is before training; None: at the end alone.
     gradient_draws
         At each of those, how many masks, and how many batches, the spread of the adapters' gradient
         is measured over (see `training.gradient_noise`); None measures none.
@@ -76,11 +65,9 @@ class RunConfig:
         What methods that move ranks read, as in `AllocationSettings`; None is the method's own
         default, where first_round is one epoch and round_every a quarter of one.
     score_size
-        How many sentences score the ranks, the last of the dev split (None: 32); `eval_size` takes
-        the first, so the two share none unless the split is short.
+        How many sentences score the ranks, the last of dev (None: 32); `eval_size` takes the first.
     copies
-        How many masks are scored together (None: 2); 0 scores each by a forward pass of its own,
-        slowest and with the least memory.  It changes no score beyond rounding.
+        How many masks are scored together (None: 2); 0: by passes of their own, slow and frugal.
     dtype
         Of the pretrained weights; adapters, head and optimizer state are float32 either way.
     compile, gradient_checkpointing
@@ -141,8 +128,8 @@ class RunConfig:
         require_known("dtype", self.dtype, ("float32", "bfloat16"))
         if method.build_hook and (self.dtype != "float32" or self.compile):
             raise ValueError(
-                f"{self.method} moves or weighs ranks while it trains, which needs float32 and no "
-                "compile: leave dtype and compile out"
+                f"{self.method} moves or weighs ranks, which needs float32 and no compile: leave "
+                "dtype and compile out"
             )
         if self.eta_squared is not None and not method.reads_eta_squared:
             raise ValueError(f"{self.method} does not use eta_squared: leave it out")

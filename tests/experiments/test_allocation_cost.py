@@ -5,7 +5,8 @@ import json
 import pytest
 
 from allora_lab.experiments.allocation_cost import allocation_cost_content
-from tests.experiments.test_cost import VALUES
+
+from .test_cost import VALUES
 
 
 @pytest.fixture
