@@ -47,7 +47,10 @@ def configs(dataset: str) -> dict[str, RunConfig]:
     found: dict[str, RunConfig] = {}
     for config in read_sweep(SWEEP).configs:
         if config.seed == 0 and config.dataset == "rotten_tomatoes" and not config.ranks_moved:
-            rounds = ROUNDS if config.rounds else {}
+            own = (
+                {"first_round": 8, "round_every": 2} if config.first_round else {}
+            )  # a quarter too
+            rounds = ROUNDS if config.rounds else own
             shorter = dataclasses.replace(config, dataset=dataset, steps=STEPS, **rounds)
             found.setdefault(config.method, shorter)
     return {**found, PLAIN: dataclasses.replace(found["alora-ablation"], copies=0)}
