@@ -1,6 +1,7 @@
 """The command line.  Heavy modules are imported inside the commands, so `--help` is instant."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -155,6 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = plan_command if options.action == "plan" else module
     action: Callable[[argparse.Namespace], None] = getattr(module, options.action)
     try:
+        if options.action != "run" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError(
+                f"{options.action} is for one process, and a launcher started several: only run shares "
+                "its work; for a sweep use --workers N"
+            )
         action(options)
     except (ValueError, OSError, ArithmeticError, ModuleNotFoundError) as error:
         print(f"allora-lab: {error}", file=sys.stderr)

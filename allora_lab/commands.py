@@ -1,6 +1,8 @@
 """What each command of the command line does."""
 
 import argparse
+import contextlib
+import io
 import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +31,7 @@ from allora_lab.planning.advice import smallest_change
 from allora_lab.planning.memory import GIB, step_memory, usable_bytes
 from allora_lab.planning.shapes import read_shape
 from allora_lab.training.checkpoint import Progress
+from allora_lab.training.processes import Processes, joined
 
 
 class StepBar:
@@ -150,6 +153,15 @@ def out_of_memory(config: RunConfig) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Fine-tune once, on all the processes a launcher started; see `_run`."""
+    with contextlib.ExitStack() as stack:
+        processes, device = stack.enter_context(joined(options.device))
+        if not processes.is_first:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        _run(options, processes, device)
+
+
+def _run(options: argparse.Namespace, processes: Processes, device: str) -> None:
     """Fine-tune once and write the record; resume when a checkpoint of the same run is there."""
     values = read_toml(options.config) if options.config else {}
     names = {field.name for field in fields(RunConfig)}
@@ -167,16 +179,20 @@ def run(options: argparse.Namespace) -> None:
             models.append(model)
 
     checkpoint = options.out / f"{config.run_id}.safetensors"
+    bar = (
+        StepBar(describe(config), config.steps) if processes.is_first else (lambda _progress: None)
+    )
     if checkpoint.exists():
         print(f"resuming from {checkpoint}")
     try:
         record = run_one(
             config,
-            device=options.device,
+            device=device,
             deterministic=options.deterministic,
+            processes=processes,
             checkpoint=checkpoint,
             on_built=keep,
-            on_step=StepBar(describe(config), config.steps),
+            on_step=bar,
         )
     except torch.OutOfMemoryError:
         raise ValueError(out_of_memory(config)) from None
@@ -184,6 +200,8 @@ def run(options: argparse.Namespace) -> None:
         if checkpoint.exists():
             print(f"\nstopped; the same command resumes from {checkpoint}")
         raise
+    if record is None:
+        return  # the first process writes
     path = options.out / f"{config.run_id}.json"
     write_record(path, record)
     if record.tokens_per_second is not None:

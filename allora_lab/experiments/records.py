@@ -18,7 +18,8 @@ class RunRecord:
     `metrics` has `eval_accuracy` (0 to 1) and `eval_loss` (nats); `trace` is what the loop
     returned; seconds are of training alone; `device` names the machine; `code_dirty` says whether
     the code differed from `code_commit`; `finished_at` is UTC; `tokens_per_second` counts the tokens of
-    the sentences trained on, without padding (None: not measured).
+    the sentences trained on, without padding (None: not measured); `processes` is how many shared
+    the run, of which seconds, memory and device are the first one's.
     """
 
     run_id: str
@@ -36,10 +37,11 @@ class RunRecord:
     device: str
     finished_at: str
     tokens_per_second: float | None = None
+    processes: int = 1
 
 
 NAMES = {field.name for field in fields(RunRecord)}
-NEWER = {"tokens_per_second"}  # which records made before it was measured lack
+NEWER = {"tokens_per_second", "processes"}  # which records made before it was measured lack
 
 
 @dataclass(frozen=True, kw_only=True)

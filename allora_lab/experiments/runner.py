@@ -33,6 +33,7 @@ from allora_lab.training.deterministic import deterministic_kernels
 from allora_lab.training.gradient_noise import gradient_noise
 from allora_lab.training.loop import train
 from allora_lab.training.optimizers import build_optimizer, rate_factor
+from allora_lab.training.processes import ALONE, Processes
 
 TRACE_STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 80)
 
@@ -114,6 +115,7 @@ def fine_tune(
     loaded: LoadedModel,
     dataset: Dataset,
     *,
+    processes: Processes = ALONE,
     checkpoint: Path | None = None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -140,7 +142,7 @@ def fine_tune(
         nonlocal tokens
         batch = batch_at(data, step=step, **batches)
         tokens += int(batch["attention_mask"].sum())
-        return batch
+        return processes.share(batch)
 
     progress = train(
         loaded.model,
@@ -155,6 +157,7 @@ def fine_tune(
         rate_factor=partial(rate_factor, steps=config.steps, **schedule),
         clip_norm=config.clip_norm,
         hook=build_hook(config, loaded, dataset, optimizer, data, other),
+        processes=processes,
         checkpoint=checkpoint,
         on_step=on_step,
         should_stop=should_stop,
@@ -162,11 +165,29 @@ def fine_tune(
     return progress, time.perf_counter() - start - evaluation.seconds, tokens
 
 
+def require_shareable(config: RunConfig, processes: Processes) -> None:
+    """Raise ValueError if several processes cannot share a run."""
+    if processes.count == 1:
+        return
+    if get_method(config.method).build_hook:
+        raise ValueError(
+            f"{config.method} moves or weighs ranks, which one process does: start it without a launcher"
+        )
+    if config.gradient_draws:
+        raise ValueError("gradient_draws is for one process: leave it out, or start one")
+    if config.batch_size % processes.count:
+        raise ValueError(
+            f"batch_size is of all {processes.count} processes together and must be a multiple of "
+            f"their number, got {config.batch_size}"
+        )
+
+
 def run(
     config: RunConfig,
     *,
     device: str = "auto",
     deterministic: bool = False,
+    processes: Processes = ALONE,
     checkpoint: Path | None = None,
     on_built: Callable[[PreTrainedModel], None] = lambda _model: None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
@@ -174,10 +195,15 @@ def run(
 ) -> RunRecord | None:
     """Fine-tune as `config` says and return the record, or None if it was stopped before the end.
 
+    Of several `processes` each trains on its share of every batch, whose size is that of all shares
+    together, and the first alone evaluates, keeps the checkpoint and returns the record; methods that
+    move ranks, and measuring the gradient's spread, are for one process (ValueError).
+
     A checkpoint, when one is named, is resumed from if it exists and removed at the end.  `on_built`
     is given the adapted model before training; it is trained in place, so who keeps it has it after.
     `deterministic` allows only kernels that repeat themselves, which matters on CUDA.
     """
+    require_shareable(config, processes)
     where = environment.resolve_device(device)
     commit, dirty = environment.code_version()
     dataset = load_dataset(config.dataset)
@@ -186,9 +212,10 @@ def run(
     on_built(model)
     environment.reset_peak_memory(where)
     calls = {"checkpoint": checkpoint, "on_step": on_step, "should_stop": should_stop}
+    calls["processes"] = processes
     with deterministic_kernels(deterministic):
         progress, train_seconds, tokens = fine_tune(config, loaded, dataset, **calls)
-        if progress.done < config.steps:
+        if progress.done < config.steps or not processes.is_first:
             return None
         result = final_scores(config, loaded, dataset, model)
     if checkpoint:
@@ -209,4 +236,5 @@ def run(
         device=environment.device_name(where),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         tokens_per_second=round(tokens / train_seconds, 1) if tokens else None,
+        processes=processes.count,
     )

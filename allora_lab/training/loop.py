@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from allora_lab.allocation.hook import TrainingHook
 from allora_lab.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from allora_lab.training.interrupt import deferred_interrupt
+from allora_lab.training.processes import ALONE, Processes
 from allora_lab.training.trace import append_row, measure
 
 
@@ -33,6 +34,12 @@ def require_finite(loss: Tensor, step: int, steps: int) -> None:
         )
 
 
+def clip(model: nn.Module, optimizer: Optimizer, norm: float) -> None:
+    """Scale the gradients of what the optimizer steps so that their norm is `norm` at most."""
+    stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if id(p) in stepped], norm)
+
+
 def train(
     model: nn.Module,
     optimizer: Optimizer,
@@ -47,6 +54,7 @@ def train(
     rate_factor: Callable[[int], float] = lambda _step: 1.0,
     clip_norm: float | None = None,
     hook: TrainingHook | None = None,
+    processes: Processes = ALONE,
     checkpoint: Path | None = None,
     save_every: int = 200,
     on_step: Callable[[Progress], None] = lambda _progress: None,
@@ -59,7 +67,8 @@ def train(
     measured, besides the start and the end.  Before the first step and after every `eval_every` steps
     `evaluate()` is asked and its values kept in `trace["evaluations"]`; it must leave the model and
     the optimizer as they were.  `hook` is the method's own part (see `allocation.hook`); what it
-    returns after a step is traced.  `model(**batch)` must have a `.loss`.  `on_step` sees the
+    returns after a step is traced.  Of several `processes` each is given its share of the batch, and
+    the first alone evaluates and saves.  `model(**batch)` must have a `.loss`.  `on_step` sees the
     progress after every step, `should_stop` is asked before every step.  The checkpoint is written
     every `save_every` steps, on a stop and at the end.
 
@@ -74,23 +83,25 @@ def train(
     )
     progress = resumed or Progress(0, append_row({}, {"step": 0, **measure(model)}))
     done, trace = progress.done, progress.trace
+    processes.require_same(model, done)
+    evaluate = evaluate if processes.is_first else dict
+    saved = checkpoint if processes.is_first else None
     if eval_every and "evaluations" not in trace:
         append_row(trace, {"evaluations": {"step": 0, **evaluate()}})
     model.train()
     with deferred_interrupt() as interrupted:
-        while done < steps and not should_stop() and not interrupted():
-            torch.manual_seed(seed * 1_000_003 + done)  # the dropout masks of this step
-            loss = model(**{k: v.to(device) for k, v in batch_at(done).items()}).loss
+        while done < steps and not processes.agree(should_stop() or interrupted()):
+            torch.manual_seed(seed * 1_000_003 + done + processes.rank * 2_000_000_011)  # masks
+            batch = batch_at(done)
+            loss = model(**{k: v.to(device) for k, v in batch.items()}).loss
             optimizer.zero_grad()
             penalty = hook.penalty()
             (loss if penalty is None else loss + penalty).backward()
+            loss = processes.average(model.parameters(), loss, batch)
             require_finite(loss, done + 1, steps)
             hook.after_backward()
             if clip_norm is not None:
-                stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
-                torch.nn.utils.clip_grad_norm_(
-                    [p for p in model.parameters() if id(p) in stepped], clip_norm
-                )
+                clip(model, optimizer, clip_norm)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate_factor(done)
             optimizer.step()
@@ -103,9 +114,9 @@ def train(
             if eval_every and done % eval_every == 0:
                 append_row(trace, {"evaluations": {"step": done, **evaluate()}})
             on_step(Progress(done, trace))
-            if checkpoint and done < steps and done % save_every == 0:
-                save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace), hook)
+            if saved and done < steps and done % save_every == 0:
+                save_checkpoint(saved, run_id, model, optimizer, Progress(done, trace), hook)
 
-        if checkpoint:  # also of a finished run, whose evaluation may yet be interrupted
-            save_checkpoint(checkpoint, run_id, model, optimizer, Progress(done, trace), hook)
+        if saved:  # also of a finished run, whose evaluation may yet be interrupted
+            save_checkpoint(saved, run_id, model, optimizer, Progress(done, trace), hook)
     return Progress(done, trace)
