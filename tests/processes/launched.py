@@ -53,7 +53,10 @@ def trained(
     optimizer = build_optimizer("sgd", model, lr=0.5, head_lr=0.5, weight_decay=0.0)
     calls = {"steps": STEPS, "seed": 0, "run_id": "tiny", "processes": processes, "clip_norm": 0.7}
     progress = train(
-        model, optimizer, lambda step: processes.share(batch_at(step)), **{**calls, **more}
+        model,
+        optimizer,
+        more.pop("batches", lambda step: processes.share(batch_at(step))),
+        **{**calls, **more},
     )
     return model, {"done": progress.done, **progress.trace}
 

@@ -162,7 +162,7 @@ def test_masks_of_dropout_differ_between_processes_and_repeat_in_one():
         for module in model.modules():
             if isinstance(module, AdaptedLinear):
                 module.dropout = torch.nn.Dropout(0.5)
-        _, trace = trained(Processes(rank, 1), model=model)
+        _, trace = trained(Processes(rank, 1), model=model, batches=batch_at)
         losses.append(trace["loss"])
     assert losses[0] == losses[1] != losses[2]
 
