@@ -72,6 +72,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     for name in ("base-dropout", "compile", "gradient-checkpointing"):
         run.add_argument(f"--{name}", action="store_true", default=None)
     run.add_argument("--deterministic", action="store_true", help="kernels that repeat themselves")
+    run.add_argument(
+        "--trust-remote-code", action="store_true", help="run code that comes with MODEL"
+    )
     run.set_defaults(action="run")
 
 

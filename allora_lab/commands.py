@@ -190,6 +190,7 @@ def _run(options: argparse.Namespace, processes: Processes, device: str) -> None
             device=device,
             deterministic=options.deterministic,
             processes=processes,
+            trust_remote_code=options.trust_remote_code,
             checkpoint=checkpoint,
             on_built=keep,
             on_step=bar,

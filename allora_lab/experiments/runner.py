@@ -43,7 +43,9 @@ def trace_steps(steps: int) -> set[int]:
     return {*TRACE_STEPS, *range(96, steps, max(16, steps // 12))}
 
 
-def build_adapted(config: RunConfig, num_labels: int) -> LoadedModel:
+def build_adapted(
+    config: RunConfig, num_labels: int, *, trust_remote_code: bool = False
+) -> LoadedModel:
     """Return the pretrained model of a run with its adapters in place; A is drawn from the seed."""
     loaded = load_model(
         config.model,
@@ -52,6 +54,7 @@ def build_adapted(config: RunConfig, num_labels: int) -> LoadedModel:
         base_dropout=config.base_dropout,
         seed=config.seed,
         dtype=config.dtype,
+        trust_remote_code=trust_remote_code,
     )
     inject_adapters(
         loaded.model,
@@ -188,6 +191,7 @@ def run(
     device: str = "auto",
     deterministic: bool = False,
     processes: Processes = ALONE,
+    trust_remote_code: bool = False,
     checkpoint: Path | None = None,
     on_built: Callable[[PreTrainedModel], None] = lambda _model: None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
@@ -201,13 +205,13 @@ def run(
 
     A checkpoint, when one is named, is resumed from if it exists and removed at the end.  `on_built`
     is given the adapted model before training; it is trained in place, so who keeps it has it after.
-    `deterministic` allows only kernels that repeat themselves, which matters on CUDA.
+    `trust_remote_code` is as in `load_model`.  `deterministic` allows only kernels that repeat themselves, which matters on CUDA.
     """
     require_shareable(config, processes)
     where = environment.resolve_device(device)
     commit, dirty = environment.code_version()
     dataset = load_dataset(config.dataset)
-    loaded = build_adapted(config, number_of_labels(dataset))
+    loaded = build_adapted(config, number_of_labels(dataset), trust_remote_code=trust_remote_code)
     model = loaded.model.to(where)
     on_built(model)
     environment.reset_peak_memory(where)

@@ -1,4 +1,4 @@
-"""Pretrained models by key, by local folder or by hub id: safetensors, no remote code."""
+"""Pretrained models by key, by local folder or by hub id: safetensors; code of theirs only where asked for."""
 
 import re
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from allora_lab.models.dropout import zero_config_dropout, zero_module_dropout
 from allora_lab.models.folder import missing_file, require_whole, weights_sha256
 from allora_lab.models.hub import cached_snapshot, fetch_snapshot
 from allora_lab.models.minilm import minilm_folder
+from allora_lab.models.remote_code import allow_code, with_code
 from allora_lab.models.small_decoder import (
     SMALL_DECODER,
     SMALL_DECODER_ON_HUB,
@@ -35,6 +36,7 @@ TASKS = {
     "sequence-classification": AutoModelForSequenceClassification,
     "causal-lm": AutoModelForCausalLM,
 }
+ON_HUB = "the Hugging Face hub"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -62,6 +64,7 @@ def load_model(
     seed: int = 0,
     revision: str | None = None,
     dtype: str = "float32",
+    trust_remote_code: bool = False,
 ) -> LoadedModel:
     """Load a pretrained model on the CPU, with a tokenizer that can pad.
 
@@ -85,11 +88,14 @@ def load_model(
         Branch, tag or commit of a hub id; refused for the other two.
     dtype
         ``float32`` or ``bfloat16``, of every weight, the head's included.
+    trust_remote_code
+        Run the code that comes with the model, such as OpenELM's, with a RemoteCodeWarning.
 
     Raises
     ------
     ValueError
-        For an unknown name, task or dtype, `num_labels` < 2, altered, truncated or unsuitable weights.
+        For an unknown name, task or dtype, `num_labels` < 2, altered, truncated or unsuitable weights,
+        or a model that needs code of its own which was not asked for.
     FileNotFoundError
         When a folder lacks a file that is needed.
     ConnectionError
@@ -99,12 +105,16 @@ def load_model(
     require_known("dtype", dtype, DTYPES)
     require_at_least("num_labels", num_labels, 2)
     folder, source, found_revision = _locate(name, revision)
+    if trust_remote_code and source == ON_HUB:
+        folder = with_code(folder, name, revision)
+    runs_code = allow_code(folder, name, is_trusted=trust_remote_code)
     with _quiet_transformers():
-        config = _read_config(folder, task, num_labels)
+        config = _read_config(folder, task, num_labels, runs_code)
         if not base_dropout:
             zero_config_dropout(config)
         model = _read_weights(folder, task, config, seed, DTYPES[dtype])
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        words = {"local_files_only": True, "trust_remote_code": runs_code}
+        tokenizer = AutoTokenizer.from_pretrained(folder, **words)
     if not base_dropout:
         zero_module_dropout(model)
     _ensure_padding(model, tokenizer, name)
@@ -130,7 +140,7 @@ def _locate(name: str, revision: str | None) -> tuple[Path, str, str]:
         ways = ("a local folder with config.json", "a hub id org/name as openai-community/gpt2")
         require_known("model", name, ("minilm", SMALL_DECODER, *ways))
     folder = _hub_folder(name, revision)
-    return folder, "the Hugging Face hub", folder.name
+    return folder, ON_HUB, folder.name
 
 
 def _hub_folder(name: str, revision: str | None) -> Path:
@@ -141,8 +151,9 @@ def _hub_folder(name: str, revision: str | None) -> Path:
     return folder
 
 
-def _read_config(folder: Path, task: str, num_labels: int) -> PreTrainedConfig:
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+def _read_config(folder: Path, task: str, num_labels: int, runs_code: bool) -> PreTrainedConfig:
+    words = {"local_files_only": True, "trust_remote_code": runs_code}
+    config = AutoConfig.from_pretrained(folder, **words)
     if task == "sequence-classification":
         config.num_labels = num_labels
     return config
@@ -182,7 +193,7 @@ def _read_as(
                 config=config,
                 dtype=dtype,
                 use_safetensors=True,
-                trust_remote_code=False,
+                trust_remote_code=_is_of_its_code(config),
                 local_files_only=True,
                 ignore_mismatched_sizes=True,  # a head with other classes is drawn anew
                 output_loading_info=True,
@@ -194,6 +205,11 @@ def _read_as(
             ) from error
     misfits = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]
     return model, [key for key in misfits if task == "causal-lm" or _is_pretrained(key, model)]
+
+
+def _is_of_its_code(config: PreTrainedConfig) -> bool:
+    """Tell a configuration that a model's own code made, after `allow_code`, from transformers'."""
+    return type(config).__module__.startswith("transformers_modules.")
 
 
 def _input_embedding(model: PreTrainedModel) -> str:
