@@ -85,7 +85,9 @@ def test_of_a_hub_model_only_code_that_is_missing_is_fetched(own, monkeypatch):
     fetched = []
     monkeypatch.setattr(
         "allora_lab.models.remote_code.fetch_snapshot",
-        lambda repo, revision, patterns: fetched.append((repo, revision, "*.py" in patterns)),
+        lambda repo, revision, patterns: (
+            fetched.append((repo, revision, "*.py" in patterns)) or folder
+        ),
     )
     assert with_code(folder, "org/own", "main") == folder
     (folder / "own_model.py").unlink()
