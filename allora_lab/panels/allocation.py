@@ -7,7 +7,9 @@ from typing import Any
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from allora_lab.allocation.importance import plain_scores
 from allora_lab.allocation.places import place_of
+from allora_lab.allocation.reallocate import reallocate
 from allora_lab.config import RunConfig
 from allora_lab.experiments.allocation_content import short_name
 from allora_lab.experiments.allocation_runs import (
@@ -62,7 +64,7 @@ class AllocationPanel(widgets.VBox):
         self.settings = settings
         self.panel: Panel | None = None
         self.live = LiveRun(self._config_now, self._on_live)
-        self.panel = Panel(self._controls(), self._draw)
+        self.panel = Panel(self._controls(), self._draw, computed_by=(plain_scores, reallocate))
         self.panel.reset.on_click(self._on_reset)
         super().__init__([self.panel, self.live])
 
