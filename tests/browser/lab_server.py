@@ -1,5 +1,6 @@
 """A JupyterLab of its own: on loopback, on a free port, over a copy of the notebooks."""
 
+import http.client
 import json
 import os
 import secrets
@@ -36,6 +37,16 @@ class LabServer:
         """Return the address of a file, as a reader's browser has it after `make lab`."""
         return f"{self.url}/lab/tree/{path}?token={self.token}"
 
+    def end_kernels(self) -> None:
+        """End every kernel, so that the next notebook has the machine for itself."""
+        for session in json.load(self._call("api/sessions")):
+            self._call(f"api/sessions/{session['id']}", "DELETE")
+
+    def _call(self, path: str, method: str = "GET") -> http.client.HTTPResponse:
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(f"{self.url}/{path}", headers=headers, method=method)
+        return urllib.request.urlopen(request, timeout=30)
+
 
 def copy_of_the_lab(folder: Path) -> Path:
     """Lay out a root as the repository's: notebooks copied, all they link to linked."""
@@ -69,7 +80,7 @@ def wait_until_it_answers(server: LabServer, process: subprocess.Popen, log: Pat
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            urllib.request.urlopen(f"{server.url}/api?token={server.token}", timeout=5)
+            server._call("api")
         except (urllib.error.URLError, ConnectionError):
             if process.poll() is not None:
                 break
