@@ -23,6 +23,7 @@ from allora_lab.experiments.rank_content import rank_matrix
 from allora_lab.methods import METHODS
 from allora_lab.panels.base import Panel, choice, menu
 from allora_lab.panels.live import LiveRun
+from allora_lab.panels.tools import PANEL
 from allora_lab.plots.allocation import allocation_figure
 
 SCORES = (
@@ -67,6 +68,7 @@ class AllocationPanel(widgets.VBox):
         self.panel = Panel(self._controls(), self._draw, computed_by=(plain_scores, reallocate))
         self.panel.reset.on_click(self._on_reset)
         super().__init__([self.panel, self.live])
+        self.add_class(PANEL)
 
     @staticmethod
     def _controls() -> dict[str, widgets.Widget]:

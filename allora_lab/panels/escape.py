@@ -15,6 +15,7 @@ from allora_lab.experiments.runner import run
 from allora_lab.methods import METHODS
 from allora_lab.panels.base import Panel, choice, menu
 from allora_lab.panels.live import LiveRun
+from allora_lab.panels.tools import PANEL
 from allora_lab.plots.escape import FLOORS, Curve, draw_curves
 from allora_lab.plots.style import COLOURS, lab_style
 from allora_lab.training.optimizers import OPTIMIZERS
@@ -58,6 +59,7 @@ class EscapePanel(widgets.VBox):
         self.panel = Panel(self._controls(), self._draw, computed_by=(measure, run))
         self.panel.reset.on_click(self._on_reset)
         super().__init__([self.panel, self.live])
+        self.add_class(PANEL)
 
     def _config_now(self) -> RunConfig:
         values = self.panel.values()

@@ -23,6 +23,7 @@ from allora_lab.experiments.variance_records import (
 from allora_lab.experiments.variance_runs import run_variance
 from allora_lab.experiments.variance_summary import LOG10_EDGES, QUANTILE_NAMES
 from allora_lab.panels.base import Panel, choice, menu
+from allora_lab.panels.tools import PANEL
 from allora_lab.panels.variance_live import LiveVariance
 from allora_lab.plots.style import lab_style
 from allora_lab.plots.variance_panel import VarianceDrawing, VarianceView
@@ -67,6 +68,7 @@ class GradientVariancePanel(widgets.VBox):
         )
         self.panel.reset.on_click(self._on_reset)
         super().__init__([self.panel, self.live])
+        self.add_class(PANEL)
 
     @staticmethod
     def _controls() -> dict[str, widgets.Widget]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Locator
 
-from tests.browser.panel_in_page import PanelInPage
+from .panel_in_page import PanelInPage
 
 
 def reset(panel: PanelInPage) -> None:

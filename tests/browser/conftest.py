@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.lab_server import REPOSITORY, running_lab
+from .lab_server import REPOSITORY, running_lab
 
 SLOW = 200  # milliseconds from a key to the picture, from which on the table marks a panel
 ROWS = []
@@ -51,7 +51,7 @@ def page(chromium):
         # a browser that is run by root, as in a container, has no sandbox
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1500, "height": 1300})
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         yield context.new_page()
         browser.close()
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from tests.browser.lab_server import LabServer
-from tests.browser.notebook_code import twins_of
-from tests.browser.panel_in_page import ROOTS, PanelInPage
+from .lab_server import LabServer
+from .notebook_code import twins_of
+from .panel_in_page import ROOTS, PanelInPage
 
 KERNEL_IS_READY = (
     "() => /Python 3.*Idle/.test(document.querySelector('#jp-main-statusbar').innerText)"
@@ -29,7 +29,7 @@ def open_and_run(page: Page, server: LabServer, path: Path) -> list[PanelInPage]
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_function(IS_RUNNING, timeout=10_000)
-    page.wait_for_function(IS_DONE, timeout=180_000)
+    page.wait_for_function(IS_DONE, timeout=400_000)
     errors = page.locator(ERRORS).all_inner_texts()
     assert not errors, f"{path.name}: {errors}"
     assert not page.locator(NOT_SHOWN).count(), f"{path.name}: a widget is not shown"

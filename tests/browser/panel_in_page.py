@@ -2,11 +2,12 @@
 
 import base64
 import time
+from collections import Counter
 from typing import Any
 
 from playwright.sync_api import Locator, Page
 
-from tests.browser.notebook_code import Twin, squeezed
+from .notebook_code import Twin, squeezed
 
 ROOTS = ".jp-OutputArea-output:has(> .jupyter-widgets), .jp-OutputArea-output:has(> .lm-Widget)"
 SELECTORS = {
@@ -47,21 +48,23 @@ class PanelInPage:
         self.page, self.root, self.twin = page, root, twin
         self.milliseconds: list[float] = []
         self.actions = 0
-        self.untouched: set[int] = set()
+        self._controls: list[tuple[str, Locator, Any]] | None = None
 
     def controls(self) -> list[tuple[str, Locator, Any]]:
         """Return kind, element and twin of each control; refuse a page with more, or with fewer."""
-        found = []
-        counts = dict.fromkeys(SELECTORS, 0)
+        if self._controls is None:
+            self._controls = self._found()
+        return self._controls
+
+    def _found(self) -> list[tuple[str, Locator, Any]]:
         elements = {kind: self.root.locator(css).all() for kind, css in SELECTORS.items()}
-        for kind, widget in self.twin.controls():
-            assert counts[kind] < len(elements[kind]), f"{kind} {widget.description} is not there"
-            found.append((kind, elements[kind][counts[kind]], widget))
-            counts[kind] += 1
-        in_page = {kind: len(those) for kind, those in elements.items()}
-        assert in_page == counts, f"{self.twin.name}: the page has other controls than the code"
-        assert self.root.locator(INTERACTIVE).count() == len(found), self.twin.name
-        return found
+        in_code = Counter(kind for kind, _ in self.twin.controls())
+        in_page = Counter({kind: len(those) for kind, those in elements.items()})
+        assert in_page == in_code, f"{self.twin.name}: the page has other controls than the code"
+        every = self.root.locator(INTERACTIVE).count()
+        assert every == in_code.total(), f"{self.twin.name}: {every} parts, {in_code.total()} known"
+        rest = {kind: iter(those) for kind, those in elements.items()}
+        return [(kind, next(rest[kind]), widget) for kind, widget in self.twin.controls()]
 
     def shown(self) -> dict[str, Any]:
         """Return the words, pictures and table that stand in the page now."""
