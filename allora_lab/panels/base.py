@@ -39,6 +39,13 @@ def reset_button() -> widgets.Button:
     return widgets.Button(description="Reset", tooltip="put every control back")
 
 
+def _label(control: widgets.Widget) -> str:
+    """Return what a control stands at, as the page shows it."""
+    if getattr(control, "index", None) is None:
+        return str(control.value)
+    return control._options_labels[control.index]  # `label` is empty until the first change
+
+
 class Panel(widgets.VBox):
     """Controls above, picture below, caption under it, and Reset; tools to save it, and its source.
 
@@ -89,7 +96,7 @@ class Panel(widgets.VBox):
     def words(self) -> str:
         """Return the picture's alternative text: its caption, and how the controls stand."""
         stand = (
-            f"{control.description} {getattr(control, 'label', control.value)}"
+            f"{control.description} {_label(control)}"
             for control in self.controls.values()
             if not control.disabled
         )
