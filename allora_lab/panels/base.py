@@ -16,8 +16,8 @@ from allora_lab.panels.tools import PANEL, tools
 
 __all__ = ["Panel", "choice", "menu", "png_of", "reset_button", "svg_of"]
 
-LABELS = {"description_width": "8.5em"}
-WIDE = widgets.Layout(width="24em")
+LABELS = {"description_width": "10.5em"}
+WIDE = widgets.Layout(width="26em")
 
 
 def choice(label: str, options: Sequence[Any], value: object, tip: str = "") -> widgets.Widget:

@@ -21,7 +21,7 @@ _PNG = (
     "c.width=w;c.height=h;c.getContext('2d').drawImage(i,0,0,w,h);this.href=c.toDataURL()"
 )
 _STYLE = f"""<style>
-.{PANEL} :focus-visible {{outline: 2px solid var(--jp-brand-color1, #1976d2) !important; outline-offset: 2px}}
+.{PANEL}.{PANEL}.{PANEL} :focus-visible:focus-visible {{outline: 2px solid var(--jp-brand-color1, #1976d2) !important; outline-offset: 2px}}
 .{PANEL} a {{color: var(--jp-content-link-color, #1976d2); margin-right: 1em}}
 .{PANEL} pre {{white-space: pre-wrap; line-height: 1.3; margin: 0.3em 0 0.6em; padding-left: 1em}}
 </style>"""

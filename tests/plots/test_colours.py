@@ -73,7 +73,7 @@ def drawn_together():
 
 def test_the_distance_knows_black_from_white_and_red_from_green():
     assert distance("#000000", "#FFFFFF", "normal") == pytest.approx(100, abs=0.1)
-    red_and_green = "#C03020", "#606000"
+    red_and_green = "#CC3311", "#4D5D00"
     assert distance(*red_and_green, "normal") > 50
     assert distance(*red_and_green, "protanopia") < 12
 
