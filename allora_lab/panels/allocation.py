@@ -31,7 +31,7 @@ SCORES = (
     "lora",
 )
 BUDGETS = tuple(MODULES * r for r in (1, 2, 4, 8))
-MOVED = {"6, as in the paper": None, "24, so that more moves": 24}
+MOVED = {"6, as in the paper": 0, "24, so that more moves": 24}
 Trace = Mapping[str, Any]
 
 
@@ -75,13 +75,13 @@ class AllocationPanel(widgets.VBox):
         return {
             "method": menu("score", {METHODS[key].label: key for key in SCORES}, SCORES[0]),
             "budget": choice("rank budget", BUDGETS, 4 * MODULES),
-            "ranks_moved": menu("n_A", MOVED, None),
+            "ranks_moved": menu("n_A", MOVED, 0),
             "round_number": choice("round", list(range(ROUNDS + 1)), ROUNDS),
         }
 
     def config(self, method: str, budget: int, ranks_moved: int | None) -> RunConfig:
-        """Return the run of a setting."""
-        return allocation_config(method, budget // MODULES, ranks_moved, **self.settings)
+        """Return the run of a setting; `ranks_moved` of 0 is the paper's (a list shows no None)."""
+        return allocation_config(method, budget // MODULES, ranks_moved or None, **self.settings)
 
     def _config_now(self) -> RunConfig:
         values = self.panel.values()

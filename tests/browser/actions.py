@@ -75,6 +75,7 @@ def choose_all(panel: PanelInPage, menu: Locator, widget: Any) -> None:
     select = menu.locator("select")
     labels = [option.inner_text().replace("\xa0", " ") for option in select.locator("option").all()]
     assert labels == list(widget._options_labels)
+    assert select.evaluate("list => list.selectedIndex") == widget.index, "not what is chosen"
     pictures = set()
     for number, label in enumerate(labels):
         select.select_option(index=number)
