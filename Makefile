@@ -16,16 +16,16 @@ LIGHT := notebooks/00_start_here.ipynb \
 HEAVY :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lab bench notebooks lint clean
+.PHONY: help install demo test test-browser lab bench notebooks lint clean
 
 help:  ## Show this list.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "==> installing allora_lab and what it needs into $(VENV)"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,hub,test,bench]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,hub,test,bench,browser]"
 	@touch $@
 
 install: $(VENV)/.installed  ## Create .venv and install everything, pinned by constraints.txt.
@@ -41,6 +41,10 @@ test: install lint  ## ruff, pytest, strict nbval on light notebooks, lax on hea
 	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 $(LIGHT)
 	@if [ -n "$(HEAVY)" ]; then echo "==> nbval, lax: the heavy notebooks must run" && \
 	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 600 $(HEAVY); fi
+
+test-browser: install  ## Run every notebook in JupyterLab and move every control, in Chromium.
+	@echo "==> notebooks in the browser (pictures of their panels go to out/screenshots)"
+	$(BIN)/python -m pytest -q -m browser tests/browser
 
 lint: install
 	@echo "==> ruff"

@@ -21,6 +21,7 @@ class AdaptiveRatePanel(Panel):
                 "row_norm": choice("row norm of BA", ROW_NORMS, 0.25),
             },
             self._show,
+            computed_by=(at_norm, family_curves, way_curves),
         )
 
     def _show(self, eta_squared: float, row_norm: float) -> tuple[Figure, str]:

@@ -7,7 +7,9 @@ from typing import Any
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from allora_lab.allocation.importance import plain_scores
 from allora_lab.allocation.places import place_of
+from allora_lab.allocation.reallocate import reallocate
 from allora_lab.config import RunConfig
 from allora_lab.experiments.allocation_content import short_name
 from allora_lab.experiments.allocation_runs import (
@@ -21,6 +23,7 @@ from allora_lab.experiments.rank_content import rank_matrix
 from allora_lab.methods import METHODS
 from allora_lab.panels.base import Panel, choice, menu
 from allora_lab.panels.live import LiveRun
+from allora_lab.panels.tools import PANEL
 from allora_lab.plots.allocation import allocation_figure
 
 SCORES = (
@@ -28,7 +31,7 @@ SCORES = (
     "lora",
 )
 BUDGETS = tuple(MODULES * r for r in (1, 2, 4, 8))
-MOVED = {"6, as in the paper": None, "24, so that more moves": 24}
+MOVED = {"6, as in the paper": 0, "24, so that more moves": 24}
 Trace = Mapping[str, Any]
 
 
@@ -62,22 +65,23 @@ class AllocationPanel(widgets.VBox):
         self.settings = settings
         self.panel: Panel | None = None
         self.live = LiveRun(self._config_now, self._on_live)
-        self.panel = Panel(self._controls(), self._draw)
+        self.panel = Panel(self._controls(), self._draw, computed_by=(plain_scores, reallocate))
         self.panel.reset.on_click(self._on_reset)
         super().__init__([self.panel, self.live])
+        self.add_class(PANEL)
 
     @staticmethod
     def _controls() -> dict[str, widgets.Widget]:
         return {
             "method": menu("score", {METHODS[key].label: key for key in SCORES}, SCORES[0]),
             "budget": choice("rank budget", BUDGETS, 4 * MODULES),
-            "ranks_moved": menu("n_A", MOVED, None),
+            "ranks_moved": menu("n_A", MOVED, 0),
             "round_number": choice("round", list(range(ROUNDS + 1)), ROUNDS),
         }
 
     def config(self, method: str, budget: int, ranks_moved: int | None) -> RunConfig:
-        """Return the run of a setting."""
-        return allocation_config(method, budget // MODULES, ranks_moved, **self.settings)
+        """Return the run of a setting; `ranks_moved` of 0 is the paper's (a list shows no None)."""
+        return allocation_config(method, budget // MODULES, ranks_moved or None, **self.settings)
 
     def _config_now(self) -> RunConfig:
         values = self.panel.values()

@@ -1,10 +1,9 @@
 """A panel: controls, the picture they change, and a caption that says it in words.
 
 A panel holds no mathematics.  It hands the values of its controls to a function that returns a
-figure and a caption; `Image` and `HTML` widgets show them, for they work wherever widgets do.
+figure and a caption; `HTML` widgets show them, for they work wherever widgets do.
 """
 
-import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,25 +11,13 @@ from typing import Any
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from allora_lab.plots.style import lab_style
+from allora_lab.panels.picture import Caption, Picture, plain, png_of, svg_of
+from allora_lab.panels.tools import PANEL, tools
 
-LABELS = {"description_width": "8.5em"}
-WIDE = widgets.Layout(width="24em")
+__all__ = ["Panel", "choice", "menu", "png_of", "reset_button", "svg_of"]
 
-
-def png_of(figure: Figure, dpi: int = 100) -> bytes:
-    """Return a figure as the bytes of a PNG."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi)
-    return stream.getvalue()
-
-
-def svg_of(figure: Figure) -> bytes:
-    """Return a figure as SVG whose words stay words: twice as fast to draw as a PNG, and sharp."""
-    stream = io.StringIO()
-    with lab_style():
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return stream.getvalue().encode()
+LABELS = {"description_width": "10.5em"}
+WIDE = widgets.Layout(width="26em")
 
 
 def choice(label: str, options: Sequence[Any], value: object, tip: str = "") -> widgets.Widget:
@@ -47,8 +34,20 @@ def menu(label: str, options: Mapping[str, Any], value: object, tip: str = "") -
     )
 
 
+def reset_button() -> widgets.Button:
+    """Return the button that puts every control of a panel back."""
+    return widgets.Button(description="Reset", tooltip="put every control back")
+
+
+def _label(control: widgets.Widget) -> str:
+    """Return what a control stands at, as the page shows it."""
+    if getattr(control, "index", None) is None:
+        return str(control.value)
+    return control._options_labels[control.index]  # `label` is empty until the first change
+
+
 class Panel(widgets.VBox):
-    """Controls above, picture below, caption under it, and Reset.
+    """Controls above, picture below, caption under it, and Reset; tools to save it, and its source.
 
     Parameters
     ----------
@@ -56,6 +55,8 @@ class Panel(widgets.VBox):
         Widgets by name; each has a `value`.
     draw
         From the controls' values, by name, to a figure and a caption (HTML).
+    computed_by
+        The functions that compute what is drawn, for readers who want to look.
     """
 
     def __init__(
@@ -63,17 +64,19 @@ class Panel(widgets.VBox):
         controls: Mapping[str, widgets.Widget],
         draw: Callable[..., tuple[Figure, str]],
         columns: int = 2,
+        computed_by: Sequence[Callable[..., Any]] = (),
     ) -> None:
         self.controls = dict(controls)
-        self.picture = widgets.Image(format="svg+xml", layout=widgets.Layout(max_width="100%"))
-        self.caption = widgets.HTML()
-        self.reset = widgets.Button(description="Reset", tooltip="put every control back")
+        self.picture, self.caption, self.reset = Picture(), Caption(), reset_button()
+        self.tools = tools(draw.__module__.rpartition(".")[2], computed_by)
         self._draw = draw
         self._redrawing = threading.RLock()  # one figure, and matplotlib's settings are global
+        self._is_resetting = False
         self._start = self.values()
         rows = list(self.controls.values())
         grid = [widgets.HBox(rows[i : i + columns]) for i in range(0, len(rows), columns)]
-        super().__init__([*grid, self.reset, self.picture, self.caption])
+        super().__init__([*grid, self.reset, self.picture, self.caption, self.tools])
+        self.add_class(PANEL)
         for control in rows:
             control.observe(self._on_change, names="value")
         self.reset.on_click(self._on_reset)
@@ -87,16 +90,29 @@ class Panel(widgets.VBox):
         """Redraw from the controls' current values; safe to call from a run's own thread."""
         with self._redrawing:
             self.figure, caption = self._draw(**self.values())
-            self.picture.value = svg_of(self.figure)
             self.caption.value = caption
+            self.picture.show(svg_of(self.figure), self.words())
+
+    def words(self) -> str:
+        """Return the picture's alternative text: its caption, and how the controls stand."""
+        stand = (
+            f"{control.description} {_label(control)}"
+            for control in self.controls.values()
+            if not control.disabled
+        )
+        return f"{plain(self.caption.value)} Controls: {'; '.join(stand)}."
 
     def png(self) -> bytes:
         """Return the picture as a PNG, for a page that is read without a kernel."""
         return png_of(self.figure)
 
     def _on_change(self, _change: object) -> None:
-        self.refresh()
+        if not self._is_resetting:
+            self.refresh()
 
     def _on_reset(self, _button: object) -> None:
+        self._is_resetting = True  # one picture at the end, not one a control
         for name, value in self._start.items():
             self.controls[name].value = value
+        self._is_resetting = False
+        self.refresh()

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 import ipywidgets as widgets
 
 from allora_lab.allocation.reallocate import spread
+from allora_lab.panels.base import reset_button
+from allora_lab.panels.picture import Caption
+from allora_lab.panels.tools import PANEL, tools
 
 
 class ByHand(widgets.VBox):
@@ -35,11 +38,15 @@ class ByHand(widgets.VBox):
             )
             for name, text in rows
         }
-        self.check = widgets.Button(description="Check")
-        self.verdict = widgets.HTML()
+        self.check, self.reset = widgets.Button(description="Check"), reset_button()
+        self.verdict = Caption()
         prompt = widgets.HTML(f"<b>Give out {n} ranks.</b>")
-        super().__init__([prompt, *self.inputs.values(), self.check, self.verdict])
+        buttons = widgets.HBox([self.check, self.reset])
+        source = tools("", (spread,))
+        super().__init__([prompt, *self.inputs.values(), buttons, self.verdict, source])
+        self.add_class(PANEL)
         self.check.on_click(self._on_check)
+        self.reset.on_click(self._on_reset)
 
     def answer(self) -> dict[str, int]:
         """Return the right answer, from the function that the allocator uses."""
@@ -63,3 +70,8 @@ class ByHand(widgets.VBox):
 
     def _on_check(self, _button: object) -> None:
         self.verdict.value = self.hint()
+
+    def _on_reset(self, _button: object) -> None:
+        for box in self.inputs.values():
+            box.value = 0
+        self.verdict.value = ""

@@ -9,6 +9,7 @@ from allora_lab.experiments.dropout_case import STEPS, dropout_case
 from allora_lab.experiments.dropout_task import R
 from allora_lab.panels.base import Panel, choice, menu
 from allora_lab.plots.dropout_drawing import DropoutDrawing, is_ridge, noise_to_effect
+from allora_lab.theory.dropout_ols import expected_loss, loss_variance
 from allora_lab.theory.mean_of_draws import error_bound, normal_error
 
 KEEPS = (0.3, 0.5, 0.6, 0.8, 0.9, 0.95, 0.99)
@@ -34,6 +35,7 @@ class DropoutOLSPanel(Panel):
                 "is_whitened": menu("X whitened", WHITE, value=False),
             },
             self._show,
+            computed_by=(dropout_case, expected_loss, loss_variance),
         )
 
     def _show(

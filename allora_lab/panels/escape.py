@@ -11,12 +11,15 @@ from matplotlib.figure import Figure
 from allora_lab.config import RunConfig, scaled_rate
 from allora_lab.experiments.demo import FOLDER, escape_config
 from allora_lab.experiments.records import RunRecord, read_record, record_path
+from allora_lab.experiments.runner import run
 from allora_lab.methods import METHODS
 from allora_lab.panels.base import Panel, choice, menu
 from allora_lab.panels.live import LiveRun
+from allora_lab.panels.tools import PANEL
 from allora_lab.plots.escape import FLOORS, Curve, draw_curves
 from allora_lab.plots.style import COLOURS, lab_style
 from allora_lab.training.optimizers import OPTIMIZERS
+from allora_lab.training.trace import measure
 
 ETA_SQUARED = (1.0, 2.0, 4.0, 8.0, 16.0)
 RANKS = (2, 4, 8, 16, 32)
@@ -53,9 +56,10 @@ class EscapePanel(widgets.VBox):
         self._figure, self._scale = Figure(figsize=(8.6, 4.0)), ""
         self.panel: Panel | None = None
         self.live = LiveRun(self._config_now, self._on_live)
-        self.panel = Panel(self._controls(), self._draw)
+        self.panel = Panel(self._controls(), self._draw, computed_by=(measure, run))
         self.panel.reset.on_click(self._on_reset)
         super().__init__([self.panel, self.live])
+        self.add_class(PANEL)
 
     def _config_now(self) -> RunConfig:
         values = self.panel.values()

@@ -20,11 +20,14 @@ from allora_lab.experiments.variance_records import (
     read_variance_record,
     variance_record_path,
 )
+from allora_lab.experiments.variance_runs import run_variance
 from allora_lab.experiments.variance_summary import LOG10_EDGES, QUANTILE_NAMES
 from allora_lab.panels.base import Panel, choice, menu
+from allora_lab.panels.tools import PANEL
 from allora_lab.panels.variance_live import LiveVariance
 from allora_lab.plots.style import lab_style
 from allora_lab.plots.variance_panel import VarianceDrawing, VarianceView
+from allora_lab.theory.gradient_variance import gradient_moments
 
 NAMES = {"MNIST": "mnist", "CIFAR-10": "cifar10"}
 LAST_EPOCH = main_configs()[0].epochs
@@ -60,9 +63,12 @@ class GradientVariancePanel(widgets.VBox):
         self.live_settings = live_settings
         self._drawing = VarianceDrawing(LAST_EPOCH, LOG10_EDGES.tolist())
         self.live = LiveVariance(self._live_config, self._on_live)
-        self.panel = Panel(self._controls(), self._draw)
+        self.panel = Panel(
+            self._controls(), self._draw, computed_by=(gradient_moments, run_variance)
+        )
         self.panel.reset.on_click(self._on_reset)
         super().__init__([self.panel, self.live])
+        self.add_class(PANEL)
 
     @staticmethod
     def _controls() -> dict[str, widgets.Widget]:

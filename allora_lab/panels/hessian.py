@@ -9,6 +9,7 @@ from allora_lab.experiments.hessian import convex_case, joint_case
 from allora_lab.experiments.planted_task import planted_task, start_of_A
 from allora_lab.panels.base import Panel, choice
 from allora_lab.plots.spectrum import SpectrumDrawing
+from allora_lab.theory.hessian import hessian
 
 
 class HessianPanel(Panel):
@@ -26,6 +27,7 @@ class HessianPanel(Panel):
                 ),
             },
             self._show,
+            computed_by=(convex_case, joint_case, hessian),
         )
 
     def _show(self, n: int, d: int, r: int, scale: float) -> tuple[Figure, str]:

@@ -31,6 +31,7 @@ class LandscapePanel(Panel):
                 "elevation": choice("tip, degrees", (0, 15, 30, 45, 60, 75, 90), 30),
             },
             self._show,
+            computed_by=(slice_of,),
         )
 
     def _show(

@@ -11,6 +11,7 @@ import ipywidgets as widgets
 from allora_lab.config import RunConfig
 from allora_lab.experiments.records import RunRecord
 from allora_lab.experiments.runner import run
+from allora_lab.panels.picture import Caption
 from allora_lab.training.checkpoint import Progress
 
 
@@ -49,7 +50,7 @@ class LiveRun(widgets.HBox):
         )
         self.stop = widgets.Button(description="Stop", disabled=True, tooltip="end the live run")
         self.bar = widgets.IntProgress(value=0, min=0, max=1, layout=widgets.Layout(width="14em"))
-        self.status = widgets.HTML()
+        self.status = Caption()
         self._config_now, self._on_progress = config_now, on_progress
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None

@@ -2,7 +2,13 @@
 
 from matplotlib.figure import Figure
 
-from allora_lab.experiments.one_layer import QUANTITIES, RULES, random_case, ratios_to_lora
+from allora_lab.experiments.one_layer import (
+    QUANTITIES,
+    RULES,
+    random_case,
+    ratios_to_lora,
+    responses,
+)
 from allora_lab.panels.base import Panel, choice
 from allora_lab.plots.one_layer import OneLayerDrawing
 
@@ -22,6 +28,7 @@ class OneLayerPanel(Panel):
                 "r": choice("rank r", (1, 2, 4, 8, 16, 32), 8),
             },
             self._show,
+            computed_by=(ratios_to_lora, responses),
         )
 
     def _show(self, eta_squared: float, row_norm: float, r: int) -> tuple[Figure, str]:

@@ -21,7 +21,9 @@ from allora_lab.experiments.flaws import flaws_content
 from allora_lab.experiments.learning_rates import learning_rate_content
 from allora_lab.experiments.perception import perception_content
 from allora_lab.experiments.stability import stability_content
-from allora_lab.panels.base import Panel, menu
+from allora_lab.experiments.statistics import adjusted, paired
+from allora_lab.panels.base import Panel, menu, svg_of
+from allora_lab.panels.picture import stacked_svgs
 from allora_lab.plots.curves import curves_figure
 from allora_lab.plots.forest import forest_figure
 
@@ -82,8 +84,8 @@ def sentences_of(name: str, *, with_paper: bool = True) -> list[str]:
 
 
 @cache
-def picture_of(name: str, *, with_paper: bool = True) -> bytes:
-    """Return an experiment's picture as a PNG, two panels a row, the paper's beside our first.
+def figures_of(name: str, *, with_paper: bool = True) -> tuple[Figure, ...]:
+    """Return an experiment's rows of figures, two panels a row, the paper's beside our first.
 
     Drawn once.  Raises as `content_of`.
     """
@@ -93,7 +95,19 @@ def picture_of(name: str, *, with_paper: bool = True) -> bytes:
     panels = [*ours[:1], *papers, *ours[1:]] if with_paper else ours
     rows = [panels[i : i + PER_ROW] for i in range(0, len(panels), PER_ROW)]
     with mpl.rc_context({"figure.dpi": DPI}):  # texts are then measured for the size they get
-        return stacked([EXPERIMENTS[name].draw({**content, "panels": row}) for row in rows])
+        return tuple(EXPERIMENTS[name].draw({**content, "panels": row}) for row in rows)
+
+
+@cache
+def picture_of(name: str, *, with_paper: bool = True) -> bytes:
+    """Return an experiment's picture as a PNG of few colours, for a page that is stored."""
+    return stacked(figures_of(name, with_paper=with_paper))
+
+
+@cache
+def drawing_of(name: str, *, with_paper: bool = True) -> bytes:
+    """Return an experiment's picture as an SVG."""
+    return stacked_svgs([svg_of(figure) for figure in figures_of(name, with_paper=with_paper)])
 
 
 def stacked(figures: Sequence[Figure]) -> bytes:
@@ -139,7 +153,7 @@ def show(name: str) -> None:
 class ResultsPanel(Panel):
     """Which experiment, and whether the paper's numbers stand beside ours.
 
-    Its pictures are PNGs, each drawn once: they have too many marks to draw at every change.
+    Each picture is drawn once: they have too many marks to draw at every change.
     """
 
     def __init__(self) -> None:
@@ -150,19 +164,25 @@ class ResultsPanel(Panel):
                 "paper": widgets.Checkbox(value=True, description="with the paper", indent=False),
             },
             self._show,
+            computed_by=(paired, adjusted),
         )
 
     def refresh(self) -> None:
         """Show the picture and the words of the controls' current values."""
         with self._redrawing:
             picture, self.caption.value = self._show(**self.values())
-            self.picture.format = "png"
-            self.picture.value = picture
+            self.picture.show(picture, self.words())
             self.picture.layout.display = None if picture else "none"
 
     def png(self) -> bytes:
         """Return the picture as a PNG; empty where nothing is recorded."""
-        return bytes(self.picture.value)  # the widget keeps a memoryview
+        if not self.picture.value:
+            return b""
+        values = self.values()
+        return picture_of(values["experiment"], with_paper=self._with_paper(**values))
+
+    def _with_paper(self, experiment: str, paper: bool) -> bool:
+        return paper or not any(is_of_paper(panel) for panel in content_of(experiment)["panels"])
 
     def _show(self, experiment: str, paper: bool) -> tuple[bytes, str]:
         try:
@@ -172,6 +192,6 @@ class ResultsPanel(Panel):
             return b"", html.escape(str(missing))
         has_paper = any(is_of_paper(panel) for panel in panels)
         self.controls["paper"].disabled = not has_paper
-        shown = {"with_paper": paper or not has_paper}
+        shown = {"with_paper": self._with_paper(experiment, paper)}
         said = (f"<li>{html.escape(text)}</li>" for text in sentences_of(experiment, **shown))
-        return picture_of(experiment, **shown), f"<ul>{''.join(said)}</ul>"
+        return drawing_of(experiment, **shown), f"<ul>{''.join(said)}</ul>"

@@ -8,6 +8,7 @@ from allora_lab.experiments.ripple import model_rows, ripple_case, ripple_curves
 from allora_lab.experiments.ripple_records import SCALINGS, recorded_ripples
 from allora_lab.panels.base import Panel, choice, menu
 from allora_lab.plots.ripple import RippleDrawing, in_words, model_curves, stack_curves
+from allora_lab.theory.ripple import growth_bound, mean_square_norm
 
 DEPTHS = (2, 6, 12, 24, 48)
 RATIOS = (0.03, 0.1, 0.3, 1.0)
@@ -43,6 +44,7 @@ class RipplePanel(Panel):
                 "alignment": choice("alignment", ALIGNMENTS, 1.0, "cosine with the signal"),
             },
             self._show,
+            computed_by=(ripple_curves, growth_bound, mean_square_norm),
         )
 
     def _on_change(self, change: Any) -> None:

@@ -10,6 +10,7 @@ from allora_lab.experiments.variance_config import VarianceConfig
 from allora_lab.experiments.variance_progress import VarianceProgress
 from allora_lab.experiments.variance_records import VarianceRecord
 from allora_lab.experiments.variance_runs import run_variance
+from allora_lab.panels.picture import Caption
 
 
 class LiveVariance(widgets.HBox):
@@ -43,7 +44,7 @@ class LiveVariance(widgets.HBox):
         self.bar = widgets.FloatProgress(
             value=0.0, min=0.0, max=1.0, layout=widgets.Layout(width="14em")
         )
-        self.status = widgets.HTML()
+        self.status = Caption()
         self._config_now, self._on_epoch = config_now, on_epoch
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None

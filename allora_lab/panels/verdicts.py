@@ -10,7 +10,9 @@ from IPython.display import HTML
 
 from allora_lab.experiments.claim_file import VERDICTS, Claim, judge, read_claims
 from allora_lab.experiments.claim_numbers import filled_in
-from allora_lab.panels.base import menu
+from allora_lab.panels.base import menu, reset_button
+from allora_lab.panels.picture import Caption
+from allora_lab.panels.tools import PANEL, tools
 
 ALL = "all"
 COLUMNS = {  # with their widths
@@ -131,8 +133,13 @@ class VerdictsPanel(widgets.VBox):
             "verdict": menu("verdict", verdicts, "does-not-hold"),
             "section": menu("section", sections, ALL),
         }
-        self.table, self.caption = widgets.HTMLMath(), widgets.HTML()
-        super().__init__([widgets.HBox(list(self.controls.values())), self.caption, self.table])
+        self.table, self.caption, self.reset = widgets.HTMLMath(), Caption(), reset_button()
+        self._start = {name: control.value for name, control in self.controls.items()}
+        row = widgets.HBox(list(self.controls.values()))
+        source = tools("", (judge,))
+        super().__init__([row, self.reset, self.caption, self.table, source])
+        self.add_class(PANEL)
+        self.reset.on_click(self._on_reset)
         for control in self.controls.values():
             control.observe(self._on_change, names="value")
         self.refresh()
@@ -145,3 +152,7 @@ class VerdictsPanel(widgets.VBox):
 
     def _on_change(self, _change: object) -> None:
         self.refresh()
+
+    def _on_reset(self, _button: object) -> None:
+        for name, value in self._start.items():
+            self.controls[name].value = value

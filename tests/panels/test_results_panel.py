@@ -17,6 +17,8 @@ from allora_lab.panels.results import (
     PER_ROW,
     ResultsPanel,
     content_of,
+    drawing_of,
+    figures_of,
     is_of_paper,
     picture_of,
     sentences_of,
@@ -34,13 +36,16 @@ def pixels_of(png):
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
+def forget():
+    for kept in (content_of, figures_of, picture_of, drawing_of):
+        kept.cache_clear()
+
+
 @pytest.fixture
 def nothing_read():
-    content_of.cache_clear()
-    picture_of.cache_clear()
+    forget()
     yield
-    content_of.cache_clear()
-    picture_of.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -63,7 +68,8 @@ def test_the_panel_has_every_figure_that_is_made_of_a_sweeps_records():
 def test_choosing_an_experiment_shows_its_picture_and_each_of_its_sentences(name):
     panel = ResultsPanel()
     panel.controls["experiment"].value = name
-    assert panel.picture.value == panel.png() == picture_of(name)
+    assert panel.picture.value == drawing_of(name)
+    assert panel.png() == picture_of(name)
     assert panel.caption.value.count("<li>") == len(content_of(name)["sentences"])
     for said in content_of(name)["sentences"]:
         assert said in panel.caption.value
@@ -88,10 +94,10 @@ def test_where_the_paper_has_no_numbers_there_is_nothing_to_switch_off():
     panel.controls["experiment"].value = "learning-rate"
     assert panel.controls["paper"].disabled
     before = panel.png(), panel.caption.value
-    drawn = picture_of.cache_info().misses
+    drawn = drawing_of.cache_info().misses
     panel.controls["paper"].value = False
     assert (panel.png(), panel.caption.value) == before
-    assert picture_of.cache_info().misses == drawn
+    assert drawing_of.cache_info().misses == drawn
 
 
 @pytest.mark.usefixtures("nothing_read")
@@ -112,7 +118,7 @@ def test_the_papers_panel_stands_beside_our_first(monkeypatch):
         return real.draw(content)
 
     monkeypatch.setitem(EXPERIMENTS, "perception", dataclasses.replace(real, draw=draw))
-    picture_of.__wrapped__("perception")
+    figures_of.__wrapped__("perception")
     ours = [p["title"] for p in content_of("perception")["panels"] if not is_of_paper(p)]
     assert [len(row) for row in drawn] == [PER_ROW, 1]
     assert drawn[0][0] == ours[0]

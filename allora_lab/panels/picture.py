@@ -1,0 +1,101 @@
+"""A picture with words for those who cannot see it, and a caption that is read out when it changes.
+
+ipywidgets' own Image has no alternative text.  These two are its HTML widget with another value in
+Python than in the page: there the bytes stand in an `<img>` and the caption in a live region.
+"""
+
+import base64
+import html
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+from traitlets import Bytes, Unicode
+
+from allora_lab.plots.style import lab_style
+
+MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
+LOOK = "display:block;max-width:100%;height:auto;background:white;border-radius:4px"
+
+
+def png_of(figure: Figure, dpi: int = 100) -> bytes:
+    """Return a figure as the bytes of a PNG."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi)
+    return stream.getvalue()
+
+
+def svg_of(figure: Figure) -> bytes:
+    """Return a figure as SVG whose words stay words: twice as fast to draw as a PNG, and sharp."""
+    stream = io.StringIO()
+    with lab_style():
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue().encode()
+
+
+def stacked_svgs(pictures: Sequence[bytes]) -> bytes:
+    """Return SVGs one below the other as one, each moved down by what stands above it."""
+    width, top, parts = 0.0, 0.0, []
+    for picture in pictures:
+        element = picture[picture.index(b"<svg ") :].decode()
+        size = re.match(r'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"', element)
+        parts.append(element.replace("<svg ", f'<svg y="{top:g}pt" ', 1))
+        width, top = max(width, float(size[1])), top + float(size[2])
+    box = f'width="{width:g}pt" height="{top:g}pt"'
+    whole = f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{"".join(parts)}</svg>'
+    return whole.encode()
+
+
+def plain(words: str) -> str:
+    """Return HTML without its marks, as one line of text."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", words)).split())
+
+
+def _img(value: bytes, picture: "Picture") -> str:
+    if not value:
+        return ""
+    source = f"data:{MEDIA_TYPES[picture.format]};base64,{base64.b64encode(value).decode()}"
+    return f'<img alt="{html.escape(picture.words)}" src="{source}" style="{LOOK}">'
+
+
+def _live_region(value: str, _caption: "Caption") -> str:
+    return f'<div role="status" aria-live="polite">{value}</div>'
+
+
+class Picture(widgets.HTML):
+    """The bytes of a picture, "svg" or "png", and its alternative text.
+
+    Attributes
+    ----------
+    value, format, words
+        The picture's bytes, what they are, and the words for a reader who cannot see them.
+    """
+
+    value = Bytes().tag(sync=True, to_json=_img)
+
+    def __init__(self, **settings: Any) -> None:
+        self.format, self.words = "svg", ""
+        super().__init__(**settings)
+        self.add_class("allora-picture")
+
+    def show(self, value: bytes, words: str, picture_format: str = "svg") -> None:
+        """Show other bytes, and say in words what they show; sent to the page together."""
+        has_other_words = words != self.words
+        self.words, self.format = words, picture_format
+        if value != self.value:
+            self.value = value
+        elif has_other_words:
+            self.send_state("value")
+
+
+class Caption(widgets.HTML):
+    """Words (HTML) that a screen reader reads out when they change."""
+
+    value = Unicode().tag(sync=True, to_json=_live_region)
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.add_class("allora-caption")
