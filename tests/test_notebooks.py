@@ -61,7 +61,7 @@ def test_links_lead_somewhere(notebook):
 # exercises nor a section that weighs the paper (its measured sentences do that).
 LESSONS = [path for path in NOTEBOOKS if not path.stem.startswith("00")]
 WIDGETS = ("Question", "NumberQuestion", "ByHand")
-SOLUTION = r"<details><summary>Solution</summary>\n\n.+\n\n</details>"
+SOLUTION = r"<details><summary>Solution</summary>\n\n.+?\n\n</details>"
 
 
 @pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
