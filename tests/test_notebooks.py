@@ -178,3 +178,9 @@ def test_the_table_of_lessons_has_all_of_them_with_their_times_and_total():
     afternoon = re.search(r"An afternoon \((\d+) minutes\): ([\d, and]+)\.", page)
     chosen = re.findall(r"\d\d", afternoon.group(2))
     assert sum(int(time) for number, _, time in rows if number in chosen) == int(afternoon.group(1))
+
+
+def test_the_source_of_a_question_is_folded_for_it_has_the_answer(notebook):
+    for cell in notebook["cells"]:
+        if asked(cell):
+            assert cell["metadata"] == {"jupyter": {"source_hidden": True}}

@@ -70,7 +70,9 @@ class NumberQuestion(widgets.VBox):
             raise ValueError("an answer of 0 has no relative tolerance: ask for another number")
         for mistake in mistakes:
             if self._is_near(mistake, answer):
-                raise ValueError(f"the mistake {mistake:g} cannot be told from the answer {answer:g}")
+                raise ValueError(
+                    f"the mistake {mistake:g} cannot be told from the answer {answer:g}"
+                )
         self._right, self._mistakes = right, dict(mistakes)
         self.given = widgets.Text(
             placeholder="a number", description="answer", layout=widgets.Layout(width="16em")

@@ -37,6 +37,7 @@ exclude_patterns = ["docs/fidelity_head.md", "docs/lab_notes.md"]  # a part of a
 html_theme = "furo"
 html_title = "allora_lab"
 html_static_path = [str(HERE / "static")]
+html_extra_path = [str(HERE / "top")]  # index.html leads to the first page
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False

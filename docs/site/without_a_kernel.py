@@ -56,6 +56,8 @@ def without_widgets(text: str) -> str:
             if WIDGET in output.get("data", {}):
                 question = question_in("".join(cell["source"]))
                 words = as_text(question) if question else f"<p>{NOTE}</p>"
+                if question:  # its source has the answer
+                    cell["metadata"]["tags"] = ["remove-input"]
                 output["data"] = {"text/html": f"<div class='no-kernel'>{words}</div>"}
     return json.dumps(notebook)
 
