@@ -11,11 +11,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import allora_lab  # noqa: E402
+import allora_lab
 
 project = "allora_lab"
 author = "the authors of allora_lab"
-copyright = author  # noqa: A001
+copyright = author
 release = version = allora_lab.__version__
 extensions = [
     "myst_nb",

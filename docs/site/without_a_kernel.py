@@ -1,7 +1,7 @@
 """What a page shows where a notebook would show a widget: a question to read, or a note.
 
 Widgets need a kernel.  On the static site a question keeps its choices, with what is said of each
-folded below; a panel becomes a note, and the picture that the notebook stores stands further down.
+folded below; a panel becomes a note, and what the notebook stored of it stands further down.
 """
 
 import ast
@@ -17,7 +17,7 @@ from allora_lab.panels.question import Question
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KINDS = {"Question": Question, "NumberQuestion": NumberQuestion, "ByHand": ByHand}
 RUN = "<a href='../docs/site/running.html'>run the notebook</a>"
-NOTE = f"A panel with controls stands here: {RUN} to move it. A stored picture of it follows below."
+NOTE = f"A panel with controls stands here: {RUN} to move it. What it shows is stored further down."
 
 
 def question_in(source: str) -> Question | NumberQuestion | ByHand | None:
@@ -81,7 +81,10 @@ def on_source_read(app: object, docname: str, source: list[str]) -> None:
 def on_docstring(_app: object, *about: object) -> None:
     """Let |x| in a docstring be an absolute value; to reStructuredText it is a substitution."""
     lines = about[-1]
-    lines[:] = [line if "`" in line else line.replace("|", "\\|") for line in lines]
+    for number, line in enumerate(lines):
+        parts = line.split("``")  # every second part is a literal
+        parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
+        lines[number] = "``".join(parts)
 
 
 def setup(app: object) -> dict[str, bool]:
