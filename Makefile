@@ -16,7 +16,7 @@ LIGHT := notebooks/00_start_here.ipynb \
 HEAVY :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser lab bench notebooks lint clean
+.PHONY: help install demo test test-browser lab bench notebooks site lint clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "==> installing allora_lab and what it needs into $(VENV)"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,hub,test,bench,browser]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,hub,test,bench,browser,docs]"
 	@touch $@
 
 install: $(VENV)/.installed  ## Create .venv and install everything, pinned by constraints.txt.
@@ -66,6 +66,13 @@ bench: install  ## Run the benchmarks; each prints a ratio measured in one run.
 notebooks: install  ## Re-execute and normalise the notebooks.
 	@echo "==> executing the notebooks"
 	$(BIN)/python notebooks/execute.py
+
+site: install  ## Build the notebooks and the API as pages in out/site, and check their links.
+	@echo "==> building out/site"
+	rm -rf out/site
+	$(BIN)/sphinx-build -W --keep-going -q -c docs/site -d out/doctrees . out/site
+	$(BIN)/python -m pytest -q -m site tests/static_site
+	@echo "==> open out/site/index.html"
 
 clean:  ## Remove .venv and caches.
 	rm -rf $(VENV) .pytest_cache .ruff_cache
