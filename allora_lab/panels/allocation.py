@@ -30,7 +30,8 @@ SCORES = (
     *("alora-ablation", "alora-sensitivity", "alora-dnas", "alora-magnitude", "alora-random"),
     "lora",
 )
-BUDGETS = tuple(MODULES * r for r in (1, 2, 4, 8))
+BUDGETS = tuple(MODULES * r for r in (1, 2, 4, 8, 16))
+LIVE_DATA = "rotten_tomatoes_rated"  # is here without a network
 MOVED = {"6, as in the paper": 0, "24, so that more moves": 24}
 Trace = Mapping[str, Any]
 
@@ -57,6 +58,7 @@ def scores_of_round(trace: Trace, round_number: int) -> dict[str, float]:
 class AllocationPanel(widgets.VBox):
     """Score, rank budget, n_A and round over recorded runs of MiniLM; and "Run it live".
 
+    What is run live is trained on sentences that are here without a network: LIVE_DATA.
     `settings` changes what is run (fewer steps, say); such runs are not recorded, so only live ones
     are shown.
     """
@@ -86,7 +88,11 @@ class AllocationPanel(widgets.VBox):
     def _config_now(self) -> RunConfig:
         values = self.panel.values()
         values.pop("round_number")
-        return self.config(**values)
+        return self._live_of(self.config(**values))
+
+    @staticmethod
+    def _live_of(config: RunConfig) -> RunConfig:
+        return config.with_changes(dataset=LIVE_DATA)
 
     def _draw(self, round_number: int, **values: Any) -> tuple[Figure, str]:
         config = self.config(**values)
@@ -94,7 +100,7 @@ class AllocationPanel(widgets.VBox):
             self.panel.controls["ranks_moved"].disabled = config.method == "lora"
         record = None if self.settings else recorded_run(config)
         trace = record.trace if record else {}
-        if self.live.config == config and self.live.trace:
+        if self.live.config == self._live_of(config) and self.live.trace:
             trace = self.live.trace
         start = dict.fromkeys(layer_names(), config.r)
         ranks = ranks_after(trace, start, round_number)
@@ -145,8 +151,8 @@ class AllocationPanel(widgets.VBox):
         if record:
             accuracy = 100 * record.metrics["eval_accuracy"]
             words += f" Accuracy {accuracy:.1f} % of {config.eval_size} test sentences, one seed."
-        elif self.live.config == config and self.live.record:
-            words += f" Live: accuracy {100 * self.live.record.metrics['eval_accuracy']:.1f} %."
+        elif self.live.config == self._live_of(config) and self.live.record:
+            words += f" Live: accuracy {100 * self.live.record.metrics['eval_accuracy']:.1f} % on {LIVE_DATA}."
         else:
             words += " No run of this setting is recorded. Press <b>Run it live</b> to make one."
         return words

@@ -68,7 +68,8 @@ def test_a_live_run_moves_ranks_and_the_round_slider_walks_through_them():
         seen.add(pixels(panel.panel))
         assert "144 ranks" in panel.panel.caption.value
     assert len(seen) == 5
-    assert "Live: accuracy" in panel.panel.caption.value
+    assert "% on rotten_tomatoes_rated" in panel.panel.caption.value
+    assert panel.live.config.dataset == "rotten_tomatoes_rated"
     panel.panel.reset.click()
     assert "No run of this setting" in panel.panel.caption.value
 
