@@ -16,7 +16,7 @@ LIGHT := notebooks/00_start_here.ipynb \
 HEAVY :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser lab bench notebooks site lint clean
+.PHONY: help install demo test test-browser lab bench notebooks site binder gpu lint clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,7 @@ bench: install  ## Run the benchmarks; each prints a ratio measured in one run.
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/gradient_variance.py
 	$(BIN)/python benchmarks/scores.py
+	$(BIN)/python benchmarks/allocation.py --dataset rotten_tomatoes_rated --rounds 1
 	$(BIN)/python benchmarks/panels.py
 
 notebooks: install  ## Re-execute and normalise the notebooks.
@@ -73,6 +74,13 @@ site: install  ## Build the notebooks and the API as pages in out/site, and chec
 	$(BIN)/sphinx-build -W --keep-going -q -c docs/site -d out/doctrees . out/site
 	$(BIN)/python -m pytest -q -m site tests/static_site
 	@echo "==> open out/site/index.html"
+
+binder: install  ## What each notebook takes of Binder's one CPU and 2 GB, live runs included.
+	@echo "==> running the notebooks as on Binder (a quarter of an hour)"
+	bash binder/start $(BIN)/python binder/measure.py
+
+gpu: install  ## Steps, memory and speed on a CUDA GPU, beside PEFT; writes results/cost/gpu.json.
+	$(BIN)/python benchmarks/gpu.py --json results/cost/gpu.json
 
 clean:  ## Remove .venv and caches.
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 
 import ipywidgets as widgets
 
+from allora_lab.panels.picture import Caption
+from allora_lab.panels.tools import PANEL, tools
+
 
 def number_in(text: str) -> float:
     """Return the number that a student wrote.
@@ -78,9 +81,10 @@ class NumberQuestion(widgets.VBox):
             placeholder="a number", description="answer", layout=widgets.Layout(width="16em")
         )
         self.check = widgets.Button(description="Check")
-        self.verdict = widgets.HTML()
+        self.verdict = Caption()
         row = widgets.HBox([self.given, widgets.Label(unit), self.check])
-        super().__init__([widgets.HTML(f"<b>{prompt}</b>"), row, self.verdict])
+        super().__init__([widgets.HTML(f"<b>{prompt}</b>"), row, self.verdict, tools("")])
+        self.add_class(PANEL)
         self.check.on_click(self._on_check)
 
     def _is_near(self, given: float, number: float) -> bool:

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 import ipywidgets as widgets
 
+from allora_lab.panels.picture import Caption
+from allora_lab.panels.tools import PANEL, tools
+
 
 class Question(widgets.VBox):
     """Radio buttons and Check; the verdict helps, whatever was chosen.
@@ -26,8 +29,10 @@ class Question(widgets.VBox):
             options=list(answers), value=None, layout=widgets.Layout(width="auto")
         )
         self.check = widgets.Button(description="Check")
-        self.verdict = widgets.HTML()
-        super().__init__([widgets.HTML(f"<b>{prompt}</b>"), self.choices, self.check, self.verdict])
+        self.verdict = Caption()
+        head = widgets.HTML(f"<b>{prompt}</b>")
+        super().__init__([head, self.choices, self.check, self.verdict, tools("")])
+        self.add_class(PANEL)
         self.check.on_click(self._on_check)
 
     def _on_check(self, _button: object) -> None:

@@ -123,6 +123,22 @@ def type_numbers(panel: PanelInPage, field: Locator, widget: Any) -> None:
         press(panel, "Check")
 
 
+def type_answers(panel: PanelInPage, field: Locator, widget: Any) -> None:
+    """Type no number, wrong numbers, those of mistakes that are foreseen, and the right one."""
+    question = panel.twin.widget
+    numbers = [*question._mistakes, -question.answer, 20 * question.answer, question.answer]
+    said = []
+    for typed in ("", "so many", *map(str, numbers)):
+        field.locator("input").fill(typed)
+        field.locator("input").press("Tab")
+        widget.value = typed
+        press(panel, "Check")
+        said.append("".join(panel.shown()["words"]))
+    assert len(set(said)) == len(said), "two answers get the same words"
+    assert "Right." in said[-1]
+    assert not any("Right." in words for words in said[:-1])
+
+
 def press(panel: PanelInPage, name: str) -> None:
     """Press a button by its name, in the page and on the twin, where there is one of that name."""
     for kind, element, widget in panel.controls():
@@ -138,6 +154,7 @@ MOVES: dict[str, Callable[[PanelInPage, Locator, Any], None]] = {
     "checkbox": tick,
     "radio": answer_all,
     "number": type_numbers,
+    "text": type_answers,
 }
 
 

@@ -7,6 +7,7 @@ done to the twin; the page must then show the twin's words and, byte for byte, i
 import re
 
 import pytest
+from playwright.sync_api import Error
 
 from .actions import move_every_control, reset, to_the_ends
 from .conftest import ROWS
@@ -26,7 +27,7 @@ def panels(request, page, lab, screenshots):
     name = request.param.stem
     try:
         found = open_and_run(page, lab, request.param)
-    except Exception:
+    except (AssertionError, Error):
         page.screenshot(path=screenshots / f"{name}-failed.png")
         raise
     ROWS.extend((name[:2], panel) for panel in found)
