@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from allora_lab.config import HOOK_COUNTS, HOOK_RATES, RunConfig, config_from
-from allora_lab.experiments.records import RunRecord, find_record, recorded
+from allora_lab.experiments.records import RunRecord, find_record, found_records, recorded
 from allora_lab.experiments.sweep import read_sweep, read_toml
 from allora_lab.files import REPOSITORY
 from allora_lab.methods import get_method
@@ -50,13 +50,10 @@ def recorded_run(config: RunConfig) -> RunRecord | None:
 
 def accuracies_by_budget(method: str, ranks_moved: int | None) -> dict[int, list[float]]:
     """Return the test accuracies in percent of a method's recorded seeds, by ranks in all."""
-    found: dict[int, list[float]] = {}
-    data = base_settings()["dataset"]
-    for config in planned_runs():
-        same = config.method == method and config.dataset == data
-        if same and config.ranks_moved == ranks_moved:
-            record = recorded_run(config)
-            if record:
-                accuracy = 100 * record.metrics["eval_accuracy"]
-                found.setdefault(MODULES * config.r, []).append(accuracy)
+    data, found = base_settings()["dataset"], {}
+    same = [c for c in planned_runs() if (c.method, c.dataset) == (method, data)]
+    wanted = [config for config in same if config.ranks_moved == ranks_moved]
+    for record in recorded(found_records(SWEEP, wanted)):
+        accuracy = 100 * record.metrics["eval_accuracy"]
+        found.setdefault(MODULES * record.config["r"], []).append(accuracy)
     return dict(sorted(found.items()))
