@@ -62,11 +62,13 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     number = ("lora-alpha", "lora-dropout", "eta-squared", "lr", "head-lr", "weight-decay")
     for name in text:
         run.add_argument(f"--{name}")
-    for name in (*whole, "max-length", "length-pool", "seed"):
+    ranks = ("rank-budget", "ranks-moved", "rounds", "first-round", "round-every", "score-size")
+    gates = ("gate-penalty", "gate-threshold", "gate-lr", "orthogonality")
+    for name in (*whole, *ranks, "copies", "max-length", "length-pool", "seed"):
         run.add_argument(f"--{name}", type=int, metavar="N")
     for name in ("train-size", "eval-size"):
         run.add_argument(f"--{name}", type=_whole_or_all, metavar="N|all")
-    for name in (*number, "clip-norm"):
+    for name in (*number, *gates, "clip-norm"):
         run.add_argument(f"--{name}", type=float, metavar="X")
     run.add_argument("--target-modules", nargs="+", metavar="NAME")
     for name in ("base-dropout", "compile", "gradient-checkpointing"):

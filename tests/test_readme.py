@@ -6,6 +6,7 @@ from pathlib import Path
 from allora_lab import METHODS
 from allora_lab.data.datasets import PROMPT_SETS
 from allora_lab.data.text import DATASETS
+from allora_lab.experiments.claims import verdict_table
 from allora_lab.experiments.headlines import headline_table
 from allora_lab.experiments.tables import escape_table
 
@@ -23,6 +24,11 @@ def test_its_headlines_are_made_from_the_records():
     assert re.search(pattern, README, re.DOTALL).group(1) == headline_table()
 
 
+def test_its_verdicts_are_those_of_the_claims():
+    pattern = r"<!-- verdict-table -->\n(.*)\n<!-- /verdict-table -->"
+    assert re.search(pattern, README, re.DOTALL).group(1) == verdict_table()
+
+
 def test_it_names_every_method_and_data_set():
     for name in (*METHODS, *DATASETS, *PROMPT_SETS):
         assert f"`{name}`" in README
@@ -33,7 +39,7 @@ def test_its_targets_and_links_exist():
     for target in re.findall(r"\bmake (\w+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / link).exists(), link
+        assert (ROOT / link.partition("#")[0]).exists(), link
 
 
 def test_its_lines_on_moving_ranks_run_as_they_stand(tmp_path, monkeypatch):

@@ -98,6 +98,46 @@ def _where_to_look(claim: Claim) -> str:
     return " · ".join(parts)
 
 
+IN_SHORT = (
+    "degenerate-with-few-samples",
+    "starts-at-a-saddle",
+    "ripple-worst-case",
+    "limiting-for-llms",
+    "unstable-in-finetuning",
+    "escape-matches-eta-lr",
+    "converges-more-quickly",
+    "beats-lora-by-03",
+    "as-light-as-lora",
+    "ablation-scores-are-effective",
+    "ablation-beats-chance",
+    "alora-beats-lora",
+    "attention-gains-ranks",
+)  # what a reader of the two abstracts would ask first
+
+
+def verdict_table() -> str:
+    """Return, for README, how many claims of each paper have each verdict, and those asked for first.
+
+    Raises
+    ------
+    ValueError
+        As `read_claims`.
+    """
+    claims = read_claims()
+    counts = Counter((claim.paper, claim.verdict) for claim in claims)
+    papers = list(dict.fromkeys(claim.paper for claim in claims))
+    lines = [f"| | {' | '.join(VERDICTS.values())} |", "|---" * (len(VERDICTS) + 1) + "|"]
+    for paper in papers:
+        row = [str(counts[paper, key]) for key in VERDICTS]
+        lines.append(f"| claims of {paper} | {' | '.join(row)} |")
+    by_id = {claim.id: claim for claim in claims}
+    lines += ["", "| | what the paper says | verdict |", "|---|---|---|"]
+    for claim in map(by_id.__getitem__, IN_SHORT):
+        says = f"[{claim.claim}](docs/fidelity.md#{claim.id})"
+        lines.append(f"| {claim.paper}, {claim.where} | {says} | **{VERDICTS[claim.verdict]}** |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Write `docs/fidelity.md`, whole or not at all, and say where it is."""
     text = fidelity_markdown()
