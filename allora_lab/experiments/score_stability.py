@@ -33,7 +33,7 @@ from allora_lab.files import results_folder, written_whole
 from allora_lab.training.loop import train
 
 FOLDER = "score-stability"
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
 BATCHES, SIZE = 8, 32
 EPOCH = 128  # steps before the first round
 LOWEST = 6  # n_A: the ranks that would be pruned
