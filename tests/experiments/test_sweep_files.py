@@ -23,6 +23,7 @@ EXPERIMENTS = (
     "learning-rate",
     "rank-rates",
     "allocation",
+    "commonsense",
     "e2e",
     "perception",
     "ranks",
