@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,20 @@ def test_every_notebook_is_run_by_make_test():
     makefile = (FOLDER.parent / "Makefile").read_text()
     named = set(re.findall(r"notebooks/(\w+)\.ipynb", makefile))
     assert named == {path.stem for path in NOTEBOOKS}
+
+
+def test_the_extra_notebooks_brings_what_they_import(notebook):
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["notebooks"]]
+    brought = {re.match(r"[\w-]+", line).group().lower() for line in wanted}
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).partition(".")[0]
+        for cell in code_cells(notebook)
+        for node in ast.walk(ast.parse("".join(cell["source"])))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    ours = {"allora_lab", "IPython"}  # JupyterLab brings the latter
+    assert imported - ours - sys.stdlib_module_names <= brought
 
 
 def test_cells_are_short_and_define_nothing(notebook):

@@ -35,6 +35,7 @@ RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,  # else the grid shows through bars
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.6,
     "axes.titleweight": "bold",
