@@ -65,6 +65,16 @@ def _print_fit(
         print(f"  it does not fit: {smallest_change(config, settings, memory_gib=memory_gib)}")
 
 
+def _amount(operations: float) -> str:
+    return (
+        f"{operations / 1e12:.1f} TFLOP" if operations < 1e15 else f"{operations / 1e18:.2f} EFLOP"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 600 else f"{seconds / 3600:.1f} h"
+
+
 def _print_speed(model: PreTrainedModel, options: argparse.Namespace, tflops: float | None) -> None:
     cost = operations(model, options.max_length)
     step = cost.step(options.gradient_checkpointing)
@@ -74,7 +84,7 @@ def _print_speed(model: PreTrainedModel, options: argparse.Namespace, tflops: fl
     scoring = scoring_round(model, options.max_length)
     print(
         f"a scoring round of the rank allocator: {scoring.ranks} ranks, {scoring.forwards} forward "
-        f"passes of 32 sentences,\n  {scoring.operations / 1e12:.1f} TFLOP; the replay computes about "
+        f"passes of 32 sentences,\n  {_amount(scoring.operations)}; the replay computes about "
         "half of it, or less"
     )
     if tflops is None:
@@ -83,7 +93,7 @@ def _print_speed(model: PreTrainedModel, options: argparse.Namespace, tflops: fl
     peak = tflops * 1e12
     print(
         f"at a peak of {tflops:g} TFLOPS, and no real step reaches it: at most {peak / step:,.0f} "
-        f"tokens a second;\n  a scoring round takes at least {scoring.operations / peak:.2f} s by "
+        f"tokens a second;\n  a scoring round takes at least {_duration(scoring.operations / peak)} by "
         "the definition"
     )
 
