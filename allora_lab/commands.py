@@ -169,11 +169,12 @@ def _run(options: argparse.Namespace, processes: Processes, device: str) -> None
     if len(flags.get("target_modules", ())) == 1 and not flags["target_modules"][0].isidentifier():
         flags["target_modules"] = flags["target_modules"][0]  # all-linear, or an expression
     config = config_from({**values, **flags})
-    require_writable(options.out)
+    if processes.is_first:  # two that try a folder at once would remove each other's trial file
+        require_writable(options.out)
     models = []  # the one that is trained, when it is to be exported
 
     def keep(model: PreTrainedModel) -> None:
-        if options.export:
+        if options.export and processes.is_first:
             require_exportable(model)
             require_writable(options.export)
             models.append(model)
