@@ -53,7 +53,7 @@ lint: install
 
 lab: install  ## Open JupyterLab on the first notebook.
 	@echo "==> opening JupyterLab on notebooks/00_start_here.ipynb (Ctrl-C stops it)"
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 bench: install  ## Run the benchmarks; each prints a ratio measured in one run.
 	@echo "==> benchmarks"

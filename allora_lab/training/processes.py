@@ -1,7 +1,7 @@
 """One run on several processes: each takes its share of every batch, and gradients are averaged.
 
-`torchrun --nproc-per-node N -m allora_lab run ...` (or `accelerate launch`) starts N processes that say
-in their environment who they are.  Each draws the same batch, trains on its rows of it and gets the
+`torchrun --nproc-per-node N -m allora_lab run ...` starts N processes that say in their environment who
+they are (`accelerate launch` does so on GPUs; on a CPU it starts one).  Each draws the same batch, trains on its rows of it and gets the
 gradient of the whole batch's mean loss,
 
     g = sum_p n_p g_p / sum_p n_p,        n_p: labels in the share of process p,

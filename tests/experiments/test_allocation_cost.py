@@ -1,10 +1,12 @@
 """What moving ranks costs beside LoRA's run, with the paper's Table 4 beside it."""
 
 import json
+import re
 
 import pytest
 
 from allora_lab.experiments.allocation_cost import allocation_cost_content
+from allora_lab.files import REPOSITORY
 
 from .test_cost import VALUES
 
@@ -34,6 +36,16 @@ def test_a_run_is_compared_with_loras_and_the_papers_table_stands_beside_it(path
         "The paper's Table 4, LLaMA-2-7B on E2E: SoRA 1.35 times LoRA's time and 1.07 times its memory "
         "and ALoRA 1.42 times LoRA's time and 1.03 times its memory."
     )
+
+
+def test_the_setting_it_states_is_the_benchmarks(path):
+    path.write_text(json.dumps(VALUES))
+    benchmark = (REPOSITORY / "benchmarks" / "allocation.py").read_text()
+    steps, rounds = re.search(
+        r"^STEPS = (\d+).*?\"rounds\": (\d+)", benchmark, re.MULTILINE | re.DOTALL
+    ).groups()
+    assert int(rounds) == 1
+    assert f"{steps} steps with one round" in allocation_cost_content()["sentences"][0]
 
 
 def test_without_a_record_the_command_that_makes_it_is_named(path):
