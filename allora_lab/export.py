@@ -18,17 +18,14 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from allora_lab.adapters.allora import ALLoRALinear
-from allora_lab.adapters.allora_od import ALLoRAODLinear
 from allora_lab.adapters.base import AdaptedLinear
 from allora_lab.adapters.dora import DoRALinear
 from allora_lab.adapters.gated import GatedLinear
 from allora_lab.adapters.inject import adapted_layers, is_in_head, is_target
-from allora_lab.adapters.lora import LoRALinear
 from allora_lab.files import written_whole
 from allora_lab.peft_files import CONFIG, PREFIX, WEIGHTS
 from allora_lab.sidecar import Sidecar, remove_sidecar, write_sidecar
 
-PLAIN = (LoRALinear, ALLoRALinear, ALLoRAODLinear, GatedLinear)  # W + s · BA, or diag(g) between
 TASKS = {  # from the end of a model class's name to PEFT's task
     "ForSequenceClassification": "SEQ_CLS",
     "ForCausalLM": "CAUSAL_LM",
@@ -49,8 +46,8 @@ def require_exportable(model: nn.Module) -> dict[str, AdaptedLinear]:
             "this model has no adapters to export: put them in with inject_adapters first"
         )
     magnitudes = sum(isinstance(layer, DoRALinear) for layer in layers.values())
-    kinds = (DoRALinear,) if magnitudes == len(layers) else PLAIN
-    other = [name for name, layer in layers.items() if not isinstance(layer, kinds)]
+    all_have_magnitudes = magnitudes == len(layers)
+    other = [n for n, m in layers.items() if not (m.is_plain_lora or all_have_magnitudes)]
     if other:
         raise ValueError(
             f"{other[0]} is of the kind {type(layers[other[0]]).__name__}, which a PEFT adapter "

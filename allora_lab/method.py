@@ -31,6 +31,9 @@ class Method:
     ----------
     key, label, source
         The name in code and files, the name for people, and the paper.
+    colour
+        Of its curves in every figure, as #RRGGBB.  Okabe and Ito's palette and more; those drawn
+        together stay apart for colour-blind readers (`tests/plots/test_colours.py`).
     build
         From a pretrained layer and settings to an adapted layer.
     reads_eta_squared, reads_lora_alpha
@@ -56,6 +59,7 @@ class Method:
 
     key: str
     label: str
+    colour: str
     source: str
     build: Callable[[nn.Module, AdapterSettings], AdaptedLinear]
     reads_eta_squared: bool = False

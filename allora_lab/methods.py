@@ -60,6 +60,7 @@ METHODS: dict[str, Method] = {
         Method(
             key="lora",
             label="LoRA",
+            colour="#0072B2",
             source="Hu et al. 2021, arXiv 2106.09685",
             build=lambda layer, s: _lora(layer, s, s.lora_alpha / s.r),
             reads_lora_alpha=True,
@@ -67,6 +68,7 @@ METHODS: dict[str, Method] = {
         Method(
             key="lora-fixed-scale",
             label="LoRA × η",
+            colour="#56B4E9",
             source="ALLoRA §5.2, arXiv 2410.09692",
             build=lambda layer, s: _lora(layer, s, math.sqrt(s.eta_squared)),
             reads_eta_squared=True,
@@ -74,6 +76,7 @@ METHODS: dict[str, Method] = {
         Method(
             key="rslora",
             label="rsLoRA",
+            colour="#8C8C8C",
             source="Kalajdzievski 2023, arXiv 2312.03732",
             build=lambda layer, s: _lora(layer, s, s.lora_alpha / math.sqrt(s.r)),
             reads_lora_alpha=True,
@@ -81,6 +84,7 @@ METHODS: dict[str, Method] = {
         Method(
             key="dora",
             label="DoRA",
+            colour="#009E73",
             source="Liu et al. 2024, arXiv 2402.09353",
             build=_dora,
             reads_lora_alpha=True,
@@ -89,6 +93,7 @@ METHODS: dict[str, Method] = {
         Method(
             key="allora",
             label="ALLoRA",
+            colour="#D55E00",
             source="arXiv 2410.09692, §4.2",
             build=_adaptive(ALLoRALinear),
             reads_eta_squared=True,
@@ -98,6 +103,7 @@ METHODS: dict[str, Method] = {
         Method(
             key="allora-dropout",
             label="ALLoRA + dropout",
+            colour="#A0522D",
             source="arXiv 2410.09692, ALLoRA+D; 'ALLoRA' in the ICLR submission",
             build=_adaptive(ALLoRALinear),
             reads_eta_squared=True,
@@ -108,6 +114,7 @@ METHODS: dict[str, Method] = {
         Method(
             key="allora-od",
             label="ALLoRA-OD",
+            colour="#E69F00",
             source="arXiv 2410.09692, §4.3",
             build=_adaptive(ALLoRAODLinear),
             reads_eta_squared=True,
@@ -117,6 +124,7 @@ METHODS: dict[str, Method] = {
         Method(
             key="asf-lora",
             label="ASF-LoRA",
+            colour="#4B1D6B",
             source="arXiv 2410.09692, §4.3",
             build=_adaptive(ASFLoRALinear),
             reads_eta_squared=True,
@@ -124,6 +132,7 @@ METHODS: dict[str, Method] = {
         Method(
             key="allora-update",
             label="ALLoRA on the update (ours)",
+            colour="#CC79A7",
             source="this project's own form; in no paper",
             build=lambda layer, s: _lora(layer, s, 1.0),
             reads_eta_squared=True,

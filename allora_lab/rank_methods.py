@@ -43,6 +43,7 @@ ROUNDS = ("rank_budget", "ranks_moved", "rounds", "first_round", "round_every")
 def _allocating(
     key: str,
     label: str,
+    colour: str,
     source: str,
     score: Callable[[HookContext], RankScore],
     reads: tuple[str, ...] = (),
@@ -53,6 +54,7 @@ def _allocating(
     return Method(
         key=key,
         label=label,
+        colour=colour,
         source=source,
         build=_gated(layer_class),
         reads_lora_alpha=True,
@@ -66,6 +68,7 @@ RANK_METHODS: tuple[Method, ...] = (
     _allocating(
         "alora-ablation",
         "ALoRA",
+        "#B22222",
         "arXiv 2403.16187, §3.2 and §3.3",
         AblationScore,
         ("score_size", "copies"),
@@ -73,6 +76,7 @@ RANK_METHODS: tuple[Method, ...] = (
     _allocating(
         "alora-dnas",
         "ALoRA-DNAS",
+        "#2E8B57",
         "arXiv 2403.16187, §3.3 and Table 6",
         RelaxedGateScore,
         ("gate_lr",),
@@ -83,16 +87,28 @@ RANK_METHODS: tuple[Method, ...] = (
     _allocating(
         "alora-sensitivity",
         "ALoRA-Sensi",
+        "#F06292",
         "arXiv 2403.16187, Table 6; Zhang et al. 2023, arXiv 2303.10512",
         SensitivityScore,
     ),
     _allocating(
-        "alora-magnitude", "ALoRA by magnitude", "a check of ours; in no paper", MagnitudeScore
+        "alora-magnitude",
+        "ALoRA by magnitude",
+        "#B8860B",
+        "a check of ours; in no paper",
+        MagnitudeScore,
     ),
-    _allocating("alora-random", "ALoRA at random", "a check of ours; in no paper", RandomScore),
+    _allocating(
+        "alora-random",
+        "ALoRA at random",
+        "#A9A9A9",
+        "a check of ours; in no paper",
+        RandomScore,
+    ),
     Method(
         key="sora",
         label="SoRA",
+        colour="#241B4E",
         source="Ding et al. 2023, arXiv 2311.11696",
         build=_gated(SoRALinear),
         reads_lora_alpha=True,
@@ -102,6 +118,7 @@ RANK_METHODS: tuple[Method, ...] = (
     Method(
         key="adalora",
         label="AdaLoRA",
+        colour="#17A2B8",
         source="Zhang et al. 2023, arXiv 2303.10512",
         build=_gated(AdaLoRALinear),
         reads_lora_alpha=True,

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from allora_lab import METHODS, export_peft, inject_adapters
+from allora_lab.adapters.dora import DoRALinear
 from allora_lab.adapters.gated import GatedLinear
 from allora_lab.adapters.inject import adapted_layers
 from allora_lab.allocation.resize import resize_ranks
@@ -140,12 +141,20 @@ def test_uneven_ranks_come_back_in_peft(method, family, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("asf-lora", *GATED)])
-def test_every_other_method_comes_back_too(method, family, tmp_path):
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_comes_back_too_or_is_refused(method, family, tmp_path):
     model, base = built(family, method)
     train(model)
-    export_peft(model, tmp_path)
-    require_same(model, base, tmp_path)
+    plain = {m.is_plain_lora or isinstance(m, DoRALinear) for m in adapted_layers(model).values()}
+    if plain == {True}:
+        export_peft(model, tmp_path)
+        require_same(model, base, tmp_path)
+        return
+    with pytest.raises(
+        ValueError, match=r"is of the kind \w+, which a PEFT adapter cannot express"
+    ):
+        export_peft(model, tmp_path / "out")
+    assert exported(tmp_path) == []
 
 
 def test_the_configuration_says_what_is_meant(tmp_path):

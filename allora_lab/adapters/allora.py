@@ -16,6 +16,8 @@ The names follow the arXiv text: ALLoRA has no dropout, and `allora-dropout` is 
 that the ICLR submission calls ALLoRA.
 """
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -107,6 +109,8 @@ class ALLoRALinear(AdaptiveLinear):
     Works with any leading dimensions, in float32, float64 and bfloat16, under autocast, gradient
     checkpointing, `torch.func.vmap` and `torch.compile`; a second backward pass is refused.
     """
+
+    is_plain_lora: ClassVar[bool] = True
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + B A dropout(x)."""

@@ -8,6 +8,8 @@ As ALLoRA, but the coefficient belongs to one token and one output entry,
 The paper gives no listing for it; as in ALLoRA, the input's gradient is left unscaled (§4.2).
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -52,6 +54,8 @@ class ScaleEntries(torch.autograd.Function):
 
 class ALLoRAODLinear(AdaptiveLinear):
     """A frozen linear layer plus BA that learns at a rate set by each output; see the module."""
+
+    is_plain_lora: ClassVar[bool] = True
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + B A dropout(x)."""

@@ -34,7 +34,10 @@ class AdaptedLinear(nn.Module, ABC):
 
     A starts uniform in ±1/√d_in (`kaiming_uniform_` with a = √5, as LoRA's authors' code and PEFT
     do) and B starts at zero, so the adapted layer first computes exactly what the pretrained one
-    did.  Subclasses are final: each is one method, and says how it forwards and how it merges.
+    did.  Subclasses are final: each is one method, and says how it forwards and how it merges; whether
+    it can be merged (`is_mergeable`); and whether its update is s · BA, at most with gates between, so
+    that plain PEFT can compute it (`is_plain_lora`).  A subclass freezes a factor that stays as it
+    starts by `requires_grad_(False)`; it is saved and loaded with the others.
 
     Parameters
     ----------
@@ -56,6 +59,7 @@ class AdaptedLinear(nn.Module, ABC):
     """
 
     is_mergeable: ClassVar[bool] = True
+    is_plain_lora: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -26,6 +26,8 @@ class GatedLinear(AdaptedLinear):
     of each trained tensor counts the ranks.
     """
 
+    is_plain_lora: ClassVar[bool] = True
+
     RANK_AXIS: ClassVar[dict[str, int]] = {"lora_A": 0, "lora_B": 1}
 
     def gates(self) -> Float[Tensor, " r"]:

@@ -120,13 +120,22 @@ def merge_adapters(model: nn.Module) -> nn.Module:
     return model
 
 
-def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Return detached copies of the trainable tensors, adapters and head, by parameter name."""
+def _own_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return what trains, and what an adapter holds besides its pretrained layer, by name."""
+    inside = tuple(f"{name}." for name in adapted_layers(model))
+    pretrained = tuple(f"{name}base_layer." for name in inside)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    state = model.state_dict(keep_vars=True)
     return {
-        name: parameter.detach().clone()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        name: tensor
+        for name, tensor in state.items()
+        if name in trained or (name.startswith(inside) and not name.startswith(pretrained))
     }
+
+
+def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return detached copies of the adapters' tensors, frozen ones too, and of the head, by name."""
+    return {name: tensor.detach().clone() for name, tensor in _own_tensors(model).items()}
 
 
 @torch.no_grad()
@@ -138,13 +147,13 @@ def load_adapter_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> No
     ValueError
         If a name is missing or left over, or a shape differs; then nothing has been written.
     """
-    trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    wrong = sorted(trainable.keys() ^ state.keys())
-    wrong += [n for n in trainable.keys() & state.keys() if trainable[n].shape != state[n].shape]
+    own = _own_tensors(model)
+    wrong = sorted(own.keys() ^ state.keys())
+    wrong += [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
     if wrong:
         raise ValueError(
             f"these adapters do not fit the model, first at {wrong[0]}: build it with the same "
             "method, r and target_modules"
         )
-    for name, parameter in trainable.items():
-        parameter.copy_(state[name])
+    for name, tensor in own.items():
+        tensor.copy_(state[name])

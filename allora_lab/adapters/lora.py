@@ -7,6 +7,8 @@ LoRA has s = α / r; rsLoRA (Kalajdzievski 2023, arXiv 2312.03732) s = α / √r
 drops the output or the bottleneck instead.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -17,6 +19,8 @@ from allora_lab.adapters.base import AdaptedLinear, linear_weight
 
 class LoRALinear(AdaptedLinear):
     """A frozen linear layer plus s · BA; see the module's formula and the base class."""
+
+    is_plain_lora: ClassVar[bool] = True
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         """Return W x + b + s · B A dropout(x)."""

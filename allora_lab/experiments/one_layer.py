@@ -40,6 +40,11 @@ def random_case(d: int = 64, n: int = 48, seed: int = 0) -> LayerCase:
 RULES = tuple(key for key, row in METHODS.items() if row.build_hook is None)
 
 
+def _gradient(factor: nn.Parameter) -> Tensor:
+    """Return what backward left; a factor that the method freezes has no gradient, so 0."""
+    return torch.zeros_like(factor) if factor.grad is None else factor.grad
+
+
 def responses(
     case: LayerCase, *, method: str, eta_squared: float, r: int, row_norm: float, seed: int = 0
 ) -> dict[str, Tensor]:
@@ -66,8 +71,8 @@ def responses(
     y.backward(case.g)
     return {
         "output": y.detach() - case.layer(case.x).detach(),
-        "∇B": adapted.lora_B.grad,
-        "∇A": adapted.lora_A.grad,
+        "∇B": _gradient(adapted.lora_B),
+        "∇A": _gradient(adapted.lora_A),
         "∇x": x.grad - case.g @ case.layer.weight,
     }
 

@@ -9,26 +9,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-# Okabe and Ito's palette and more; a method has one colour wherever it is drawn.  Those drawn together
-# stay apart for colour-blind readers (tests/plots/test_colours.py).
-COLOURS = {
-    "lora": "#0072B2",
-    "lora-fixed-scale": "#56B4E9",
-    "rslora": "#8C8C8C",
-    "dora": "#009E73",
-    "allora": "#D55E00",
-    "allora-dropout": "#A0522D",
-    "allora-od": "#E69F00",
-    "asf-lora": "#4B1D6B",
-    "allora-update": "#CC79A7",
-    "alora-ablation": "#B22222",
-    "alora-dnas": "#2E8B57",
-    "alora-sensitivity": "#F06292",
-    "alora-magnitude": "#B8860B",
-    "alora-random": "#A9A9A9",
-    "sora": "#241B4E",
-    "adalora": "#17A2B8",
-}
+from allora_lab.methods import METHODS
+
+# a method has one colour wherever it is drawn: that of its row
+COLOURS = {key: method.colour for key, method in METHODS.items()}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 RC = {
     "font.size": 11,

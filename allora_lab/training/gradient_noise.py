@@ -28,12 +28,14 @@ def spread_of(gradients: Sequence[Tensor]) -> dict[str, float]:
 
 
 def _gradients(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the gradients of every A and of every B, each as one vector."""
+    """Return the gradients of every A and of every B, each as one vector; 0 where one is frozen."""
     layers = adapted_layers(model).values()
-    A, B = [layer.lora_A for layer in layers], [layer.lora_B for layer in layers]
-    found = torch.autograd.grad(model(**batch).loss, [*A, *B])
-    flat = [gradient.float().cpu().flatten() for gradient in found]
-    return torch.cat(flat[: len(A)]), torch.cat(flat[len(A) :])
+    factors = [m.lora_A for m in layers] + [m.lora_B for m in layers]
+    trained = [factor for factor in factors if factor.requires_grad]
+    loss = model(**batch).loss
+    found = dict(zip(trained, torch.autograd.grad(loss, trained), strict=True)) if trained else {}
+    flat = [found.get(f, torch.zeros_like(f)).float().cpu().flatten() for f in factors]
+    return torch.cat(flat[: len(layers)]), torch.cat(flat[len(layers) :])
 
 
 def _spreads(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, float]]:

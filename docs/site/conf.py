@@ -23,6 +23,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinxcontrib.katex",
     "without_a_kernel",
+    "every_file",
 ]
 root_doc = "docs/site/index"
 include_patterns = [

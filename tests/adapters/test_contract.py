@@ -1,50 +1,76 @@
 """The contract every adapter keeps; a new method is one more row in CASES."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from allora_lab import METHODS, inject_adapters, merge_adapters
+from allora_lab import (
+    METHODS,
+    adapter_state_dict,
+    inject_adapters,
+    load_adapter_state_dict,
+    merge_adapters,
+)
 from allora_lab.adapters.base import gram_row_norms, linear_weight
 from allora_lab.adapters.lora import LoRALinear
 
 D_IN, D_OUT, R = 24, 17, 4  # all different, so a transposed matrix cannot pass
 
-# Every method of the table, and what it is built with here.
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One method under the contract: what it is built with, and where it differs from LoRA.
+
+    `trains` are the tensors it trains and `first_reached` those that a first step's gradient
+    reaches; `starts` is None for A uniform at a linear layer's scale and B at 0, a deviation for A
+    and B normal, "own" for a start that the method's own tests hold; `between` is the (r, r) matrix
+    that stands between B and A in its update.
+    """
+
+    built_with: dict[str, float] = field(default_factory=lambda: {"lora_alpha": 8})
+    trains: set[str] = field(default_factory=lambda: {"lora_A", "lora_B"})
+    first_reached: set[str] = field(default_factory=lambda: {"lora_B"})
+    starts: float | str | None = None
+    between: Callable[[nn.Module], torch.Tensor] | None = None
+
+
+ETA = {"eta_squared": 3.0}
 CASES = {
-    "lora": {"lora_alpha": 8},
-    "lora-fixed-scale": {},
-    "rslora": {"lora_alpha": 8},
-    "dora": {"lora_alpha": 8},
-    "allora": {},
-    "allora-dropout": {},
-    "allora-od": {},
-    "asf-lora": {},
-    "allora-update": {},
-    "alora-ablation": {"lora_alpha": 8},
-    "alora-dnas": {"lora_alpha": 8},
-    "alora-sensitivity": {"lora_alpha": 8},
-    "alora-magnitude": {"lora_alpha": 8},
-    "alora-random": {"lora_alpha": 8},
-    "sora": {"lora_alpha": 8},
-    "adalora": {"lora_alpha": 8},
+    "lora": Case(),
+    "lora-fixed-scale": Case(built_with=ETA),
+    "rslora": Case(),
+    "dora": Case(
+        trains={"lora_A", "lora_B", "lora_magnitude_vector"},
+        first_reached={"lora_B", "lora_magnitude_vector"},
+    ),
+    "allora": Case(built_with=ETA),
+    "allora-dropout": Case(built_with=ETA),
+    "allora-od": Case(built_with=ETA),
+    "asf-lora": Case(built_with=ETA),
+    "allora-update": Case(built_with=ETA),
+    "alora-ablation": Case(),
+    "alora-dnas": Case(
+        trains={"lora_A", "lora_B", "lora_gate_logit"},
+        between=lambda layer: (2 / (1 + torch.exp(-layer.lora_gate_logit))).diag(),
+    ),
+    "alora-sensitivity": Case(),
+    "alora-magnitude": Case(),
+    "alora-random": Case(),
+    "sora": Case(
+        trains={"lora_A", "lora_B", "lora_gate"}, between=lambda layer: layer.lora_gate.diag()
+    ),
+    "adalora": Case(
+        trains={"lora_A", "lora_B", "lora_E"},
+        first_reached={"lora_E"},
+        starts=0.02,
+        between=lambda layer: layer.lora_E.diag(),
+    ),
 }
-# Where a method differs from LoRA: what it trains besides A and B, what a first step's gradient
-# reaches, whether A and B start normal (with which deviation), and g of its update B diag(g) A.
-ALSO_TRAINS = {
-    "dora": {"lora_magnitude_vector"},
-    "alora-dnas": {"lora_gate_logit"},
-    "sora": {"lora_gate"},
-    "adalora": {"lora_E"},
-}
-FIRST_REACHED = {"dora": {"lora_B", "lora_magnitude_vector"}, "adalora": {"lora_E"}}
-STARTS_NORMAL = {"adalora": 0.02}
-GATES = {
-    "alora-dnas": lambda layer: 2 / (1 + torch.exp(-layer.lora_gate_logit)),
-    "sora": lambda layer: layer.lora_gate,
-    "adalora": lambda layer: layer.lora_E,
-}
+STARTS_NORMAL = {key: case.starts for key, case in CASES.items() if type(case.starts) is float}
 
 
 def test_every_method_of_the_table_is_tested_here():
@@ -62,7 +88,7 @@ def adapted(method, base=None, **changes):
     model = nn.ModuleDict({"query": base})
     generator = torch.Generator().manual_seed(1)
     inject_adapters(
-        model, method, r=R, **{"eta_squared": 3.0, **CASES[method], **changes}, generator=generator
+        model, method, r=R, **{**CASES[method].built_with, **changes}, generator=generator
     )
     return model
 
@@ -79,6 +105,12 @@ def trained(method, **changes):
     return model.eval()
 
 
+def gradients(layer, dtype=None):
+    """Return copies of the gradients of what trains, by name."""
+    trained = {n: p for n, p in layer.named_parameters() if p.requires_grad}
+    return {n: p.grad.to(dtype or p.dtype, copy=True) for n, p in trained.items()}
+
+
 @pytest.fixture
 def x(rng):
     return torch.randn(3, 5, D_IN, generator=rng, dtype=torch.float64)
@@ -92,10 +124,10 @@ def test_starts_as_the_pretrained_layer(method, x):
 def test_only_the_adapter_is_trainable(method):
     layer = adapted(method)["query"]
     trainable = {name for name, p in layer.named_parameters() if p.requires_grad}
-    assert trainable == {"lora_A", "lora_B"} | ALSO_TRAINS.get(method, set())
+    assert trainable == CASES[method].trains
 
 
-@pytest.mark.parametrize("method", CASES.keys() - STARTS_NORMAL.keys())
+@pytest.mark.parametrize("method", [key for key, case in CASES.items() if case.starts is None])
 def test_A_starts_uniform_at_the_scale_of_a_linear_layer_and_B_at_zero(method):
     layer = adapted(method, base=nn.Linear(500, 300).double())["query"]
     assert layer.lora_A.shape == (R, 500)
@@ -119,7 +151,19 @@ def test_gradient_reaches_only_what_the_table_says_on_the_first_step(method, x):
     layer(x).square().sum().backward()
     trained = {n: p.grad.abs().max() for n, p in layer.named_parameters() if p.requires_grad}
     reached = {name for name, largest in trained.items() if largest > 0}
-    assert reached == FIRST_REACHED.get(method, {"lora_B"})  # what is zero blocks the rest
+    assert reached == CASES[method].first_reached  # what is zero blocks the rest
+
+
+def test_what_is_saved_gives_back_every_tensor_that_is_not_pretrained(method, x):
+    model = trained(method)
+    other = adapted(method)  # the same pretrained layer under adapters that start elsewhere
+    with torch.no_grad():
+        for name, tensor in other["query"].state_dict().items():
+            if not name.startswith("base_layer."):
+                tensor.normal_(generator=torch.Generator().manual_seed(3))
+    assert not torch.allclose(other.eval()["query"](x), model["query"](x))
+    load_adapter_state_dict(other, adapter_state_dict(model))
+    torch.testing.assert_close(other["query"](x), model["query"](x), rtol=0, atol=0)
 
 
 def test_pretrained_weights_get_no_gradient(method, x):
@@ -167,11 +211,11 @@ def test_any_leading_dimensions_are_taken(method, shape, rng):
 def test_gradients_of_a_batch_are_the_sum_over_its_tokens(method, x):
     layer = trained(method)["query"]
     layer(x).square().sum().backward()
-    whole = layer.lora_B.grad.clone()
+    whole = gradients(layer)
     layer.zero_grad()
     for token in x.reshape(-1, D_IN):
         layer(token).square().sum().backward()
-    torch.testing.assert_close(layer.lora_B.grad, whole)
+    torch.testing.assert_close(gradients(layer), whole)
 
 
 def test_natural_gradients_agree_with_finite_differences_and_others_do_not(method, x):
@@ -186,11 +230,11 @@ def test_natural_gradients_agree_with_finite_differences_and_others_do_not(metho
     assert is_natural == METHODS[method].is_gradient_natural
 
 
-def test_row_norms_are_those_of_BA_with_the_gates_between(method):
+def test_row_norms_are_those_of_B_times_what_is_between_times_A(method):
     layer = trained(method)["query"]
-    gates = GATES[method](layer) if method in GATES else torch.ones(R, dtype=torch.float64)
+    between = CASES[method].between or (lambda layer: torch.eye(R, dtype=torch.float64))
     torch.testing.assert_close(
-        layer.row_norms(), (layer.lora_B @ torch.diag(gates) @ layer.lora_A).norm(dim=1)
+        layer.row_norms(), (layer.lora_B @ between(layer) @ layer.lora_A).norm(dim=1)
     )
 
 
@@ -244,8 +288,9 @@ def test_bfloat16_weights_give_bfloat16_outputs_and_gradients(method, x):
     y = layer.eval()(x.bfloat16())
     y.sum().backward()
     exact.eval()(x.bfloat16().double()).sum().backward()
-    assert y.dtype == layer.lora_A.grad.dtype == torch.bfloat16
-    torch.testing.assert_close(layer.lora_B.grad.double(), exact.lora_B.grad, rtol=0.1, atol=0.1)
+    assert {y.dtype, *(g.dtype for g in gradients(layer).values())} == {torch.bfloat16}
+    wide = gradients(layer, torch.float64)
+    torch.testing.assert_close(wide, gradients(exact), rtol=0.1, atol=0.1)
 
 
 def test_autocast_gives_the_low_precision_type_and_float32_gradients(method):
@@ -255,36 +300,35 @@ def test_autocast_gives_the_low_precision_type_and_float32_gradients(method):
         y = layer(x)
     y.float().sum().backward()
     assert y.dtype == torch.bfloat16
-    assert layer.lora_B.grad.dtype == torch.float32
-    layer_gradient = layer.lora_B.grad.clone()
+    mixed = gradients(layer)
+    assert {gradient.dtype for gradient in mixed.values()} == {torch.float32}
     layer.zero_grad()
     layer.eval()(x).sum().backward()
     if not METHODS[method].lora_dropout:
-        torch.testing.assert_close(layer_gradient, layer.lora_B.grad, rtol=0.05, atol=0.2)
+        torch.testing.assert_close(mixed, gradients(layer), rtol=0.05, atol=0.2)
 
 
 def test_gradient_checkpointing_changes_no_gradient(method, x):
     layer = trained(method)["query"]
     layer(x).square().sum().backward()
-    plain = {n: p.grad.clone() for n, p in layer.named_parameters() if p.grad is not None}
+    plain = gradients(layer)
     layer.zero_grad()
     y = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
     y.square().sum().backward()
-    for name, gradient in plain.items():
-        torch.testing.assert_close(layer.get_parameter(name).grad, gradient, rtol=0, atol=0)
+    torch.testing.assert_close(gradients(layer), plain, rtol=0, atol=0)
 
 
 def test_vmap_over_samples_gives_each_samples_own_gradient(method, x):
     layer = trained(method)["query"]
-    factors = {"lora_A": layer.lora_A.detach(), "lora_B": layer.lora_B.detach()}
+    factors = {n: p.detach() for n, p in layer.named_parameters() if p.requires_grad}
 
     def loss(factors, x):
         return torch.func.functional_call(layer, factors, (x,)).square().sum()
 
     together = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(factors, x)
-    for sample, gradient in zip(x, together["lora_B"], strict=True):
-        alone = torch.func.grad(loss)(factors, sample)["lora_B"]
-        torch.testing.assert_close(gradient, alone)
+    for place, sample in enumerate(x):
+        own = {name: gradient[place] for name, gradient in together.items()}
+        torch.testing.assert_close(own, torch.func.grad(loss)(factors, sample))
 
 
 def test_rank_must_fit_the_layer(method):

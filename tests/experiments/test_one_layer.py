@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from allora_lab.experiments.one_layer import random_case, ratios_to_lora
 from allora_lab.experiments.statistics import mean_interval
+from allora_lab.methods import METHODS
 
 
 def ratios(**changes):
@@ -31,6 +34,18 @@ def test_far_from_zero_allora_learns_slower_than_lora():
 def test_the_update_form_leaves_output_and_gradients_alone():
     row = ratios(row_norm=0.5)["allora-update"]
     assert row == pytest.approx({"output": 1, "∇B": 1, "∇A": 1, "∇x": 1})
+
+
+def test_a_factor_that_a_method_freezes_has_no_gradient(monkeypatch):
+    def frozen(layer, settings):
+        adapted = lora.build(layer, settings)
+        adapted.lora_A.requires_grad_(False)
+        return adapted
+
+    lora = METHODS["lora"]
+    monkeypatch.setitem(METHODS, "rslora", replace(lora, build=frozen))
+    row = ratios(row_norm=0.7)["rslora"]
+    assert row == pytest.approx({"output": 1, "∇B": 1, "∇A": 0, "∇x": 1})
 
 
 def test_interval_of_a_mean_by_hand():

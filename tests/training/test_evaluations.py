@@ -126,6 +126,20 @@ def test_at_the_start_only_B_has_a_gradient_and_nothing_of_the_model_changes():
         torch.testing.assert_close(weights(model)[name], value, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("frozen", [("lora_A",), ("lora_B",), ("lora_A", "lora_B")])
+def test_a_factor_that_a_method_freezes_has_gradient_zero_and_the_other_its_own(frozen):
+    model, optimizer = tiny("lora")
+    fit(model, optimizer)
+    whole = gradient_noise(model, BATCHES, seed=3)["over_batches"]
+    for layer in adapted_layers(model).values():
+        for name in frozen:
+            getattr(layer, name).requires_grad_(False)
+    found = gradient_noise(model, BATCHES, seed=3)["over_batches"]
+    for part in ("A", "B"):
+        is_frozen = f"lora_{part}" in frozen
+        assert found[part] == (dict.fromkeys(whole[part], 0.0) if is_frozen else whole[part])
+
+
 def test_a_run_records_its_scores_and_keeps_them_out_of_its_seconds():
     config = RunConfig(
         method="lora",
