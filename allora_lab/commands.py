@@ -118,7 +118,9 @@ def demo(options: argparse.Namespace) -> None:
     write_figure("escape", content, options.out)
     print_table([_demo_row(row) for row in content["runs"]])
     print("\nnorm: mean row norm of BA after so many steps; accuracy: of one seed on 512 sentences")
-    print("(standard error 2 points, so these do not rank the methods; README has five seeds).\n")
+    print(
+        "(standard error 2 points, so these do not rank the methods; docs/results.md has five seeds).\n"
+    )
     print_sentences(content)
 
 

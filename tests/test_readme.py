@@ -1,4 +1,4 @@
-"""README says what the records and the Makefile say."""
+"""README, the guide and the results say what the records and the Makefile say."""
 
 import re
 from pathlib import Path
@@ -12,16 +12,18 @@ from allora_lab.experiments.tables import escape_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
+RESULTS = (ROOT / "docs" / "results.md").read_text()
 
 
 def test_its_table_is_made_from_the_records():
-    shown = re.search(r"<!-- escape-table -->\n(.*)\n<!-- /escape-table -->", README, re.DOTALL)
+    shown = re.search(r"<!-- escape-table -->\n(.*)\n<!-- /escape-table -->", RESULTS, re.DOTALL)
     assert shown.group(1) == escape_table()
 
 
 def test_its_headlines_are_made_from_the_records():
     pattern = r"<!-- headline-table -->\n(.*)\n<!-- /headline-table -->"
-    assert re.search(pattern, README, re.DOTALL).group(1) == headline_table()
+    assert re.search(pattern, RESULTS, re.DOTALL).group(1) == headline_table()
 
 
 def test_its_verdicts_are_those_of_the_claims():
@@ -31,20 +33,21 @@ def test_its_verdicts_are_those_of_the_claims():
 
 def test_it_names_every_method_and_data_set():
     for name in (*METHODS, *DATASETS, *PROMPT_SETS):
-        assert f"`{name}`" in README
+        assert f"`{name}`" in GUIDE
 
 
 def test_its_targets_and_links_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake (\w+)", README):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
-    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / link.partition("#")[0]).exists(), link
+    for page, folder in ((README, ROOT), (GUIDE, ROOT / "docs"), (RESULTS, ROOT / "docs")):
+        for target in re.findall(r"\bmake (\w+)", page):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+        for link in re.findall(r"\]\((?!http)([^)]+)\)", page):
+            assert (folder / link.partition("#")[0]).exists(), link
 
 
 def test_its_lines_on_moving_ranks_run_as_they_stand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     (lines,) = [block for block in blocks if "resize_ranks" in block]
     names = {}
     exec(lines, names)  # noqa: S102
@@ -61,7 +64,7 @@ def test_its_numbers_on_placed_ranks_are_the_records():
 
     found = recorded_groups("planted")
     for label in ("ALoRA", "ALoRA, 1,024 examples", "ALoRA, 1,024 examples, n_A = 1"):
-        assert f"{fmean(map(in_planted, found[label])):.1f}" in README
+        assert f"{fmean(map(in_planted, found[label])):.1f}" in RESULTS
 
 
 def test_its_lines_for_peft_are_those_that_a_test_runs():

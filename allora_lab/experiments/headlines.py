@@ -1,4 +1,4 @@
-"""The table of results that README shows: the paper's differences, and ours with intervals."""
+"""The table of results that docs/results.md shows: the paper's differences, and ours with intervals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

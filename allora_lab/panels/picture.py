@@ -18,6 +18,7 @@ from traitlets import Bytes, Unicode
 from allora_lab.plots.style import lab_style
 
 MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
+INLINE = r"</?(?:a|b|code|em|i|span|strong|sub|sup)\b[^>]*>"  # marks that part no words
 LOOK = "display:block;max-width:100%;height:auto;background:white;border-radius:4px"
 
 
@@ -50,8 +51,9 @@ def stacked_svgs(pictures: Sequence[bytes]) -> bytes:
 
 
 def plain(words: str) -> str:
-    """Return HTML without its marks, as one line of text."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", words)).split())
+    """Return HTML without its marks, as one line of text; what begins a line is a word of its own."""
+    without_marks = re.sub(INLINE, "", words)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", without_marks)).split())
 
 
 def _img(value: bytes, picture: "Picture") -> str:

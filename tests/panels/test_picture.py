@@ -72,6 +72,7 @@ def test_a_caption_is_a_live_region_in_the_page_and_plain_in_python():
 
 def test_plain_words_have_no_marks():
     assert plain("a <b>bold</b> &lt; word<br>\n next") == "a bold < word next"
+    assert plain("<p><b>ALLoRA</b>, <i>SGD</i>.</p><p>Then</p>") == "ALLoRA, SGD. Then"
 
 
 def test_stacked_pictures_stand_below_each_other():
