@@ -11,7 +11,8 @@ weight decay is part of the step and is rescaled with it.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,9 @@ from allora_lab.adapters.base import AdaptedLinear
 from allora_lab.checks import require_eta_squared
 
 
-@runtime_checkable
-class Factors(Protocol):
-    """What holds the two factors of one update: A (r, d_in) and B (d_out, r)."""
+@dataclass(frozen=True)
+class Factors:
+    """The two factors of one update: A (r, d_in) and B (d_out, r)."""
 
     lora_A: nn.Parameter  # noqa: N815
     lora_B: nn.Parameter  # noqa: N815
@@ -41,7 +42,7 @@ class ALLoRAUpdate(Optimizer):
     optimizer
         The inner optimizer; it must hold the adapters' A and B.
     layers
-        The adapted layers whose steps are rescaled; other parameters step as usual.
+        The factors whose steps are rescaled; other parameters step as usual.
     eta_squared
         η², positive and finite.
 
@@ -112,5 +113,6 @@ class ALLoRAUpdate(Optimizer):
 
 def wrap_optimizer(optimizer: Optimizer, model: nn.Module, eta_squared: float) -> ALLoRAUpdate:
     """Return `optimizer` wrapped for every adapted layer of `model`."""
-    layers = [layer for layer in model.modules() if isinstance(layer, AdaptedLinear)]
+    adapted = (layer for layer in model.modules() if isinstance(layer, AdaptedLinear))
+    layers = [Factors(layer.lora_A, layer.lora_B) for layer in adapted]
     return ALLoRAUpdate(optimizer, layers, eta_squared)

@@ -8,26 +8,17 @@ multiplied by a constant divides the coefficient out again.  `check_optimizer` s
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from allora_lab.adapters.allora_update import ALLoRAUpdate
+from allora_lab.adapters.allora_update import ALLoRAUpdate, Factors
 from allora_lab.peft.config import ALLoRAConfig
 from allora_lab.peft.layer import ALLoRALayer
 
 FACTOR = 4.0  # what the gradients are multiplied by; SGD's step grows as much, Adam's not at all
 WRAP = "wrap it: optimizer = wrap_update(optimizer, model)"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One adapter of one layer: A (r, d_in) and B (d_out, r)."""
-
-    lora_A: nn.Parameter  # noqa: N815
-    lora_B: nn.Parameter  # noqa: N815
 
 
 def _step_length(optimizer: Optimizer, scale: float) -> float:
@@ -62,15 +53,17 @@ def is_scale_free(optimizer: Optimizer) -> bool:
     return long < FACTOR**0.5 * short
 
 
-def _adapters(model: nn.Module) -> Iterator[tuple[ALLoRAConfig, Pair]]:
+def _adapters(model: nn.Module) -> Iterator[tuple[ALLoRAConfig, Factors]]:
     """Yield every ALLoRA adapter of every layer with its configuration."""
     for layer in model.modules():
         if isinstance(layer, ALLoRALayer):
             for name, config in layer.allora_config.items():
-                yield config, Pair(layer.lora_A[name].weight, layer.lora_B[name].weight)
+                yield config, Factors(layer.lora_A[name].weight, layer.lora_B[name].weight)
 
 
-def _stepped(optimizer: Optimizer, model: nn.Module) -> tuple[list[Pair], dict[int, ALLoRAConfig]]:
+def _stepped(
+    optimizer: Optimizer, model: nn.Module
+) -> tuple[list[Factors], dict[int, ALLoRAConfig]]:
     """Return the ALLoRA adapters whose A and B an optimizer holds, and their configurations."""
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     found = [

@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_record_says_what_was_run_and_where(record):
     assert record.config == CONFIG.to_json()
     assert record.trainable_parameters == 12 * 2 * 8 * 384 + 2 * 384 + 2
     assert set(record.metrics) == {"eval_accuracy", "eval_loss"}
-    assert record.packages["torch"] == torch.__version__
+    assert record.packages["torch"] == version("torch")
     assert len(record.dataset_revision) == len(record.model_revision) == 64
     assert record.trace["row_norm_mean"][0] == 0 < record.trace["row_norm_mean"][-1]
 
