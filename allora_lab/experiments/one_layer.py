@@ -50,8 +50,8 @@ def responses(
 ) -> dict[str, Tensor]:
     """Return the change of the output, the gradients of B and A, and that of x less W's share.
 
-    A starts as LoRA's; B is random, scaled so that the mean of ||(BA)_i|| is `row_norm`.  Dropout
-    is off.
+    What starts at zero, which is B but in methods with tensors of their own, is random instead,
+    scaled so that the mean of ||(BA)_i|| is `row_norm`; A starts as LoRA's.  Dropout is off.
     """
     row = METHODS[method]
     settings = resolve_settings(
@@ -63,9 +63,13 @@ def responses(
         generator=torch.Generator().manual_seed(seed),
     )
     adapted = row.build(case.layer, settings).eval()
+    trained = [p for p in adapted.parameters() if p.requires_grad]
+    moved = [p for p in trained if not p.any()] or [adapted.lora_B]
+    generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
-        adapted.lora_B.normal_(generator=torch.Generator().manual_seed(seed + 1))
-        adapted.lora_B.mul_(row_norm / adapted.row_norms().mean())
+        for tensor in moved:
+            tensor.normal_(generator=generator)
+        moved[0].mul_(row_norm / adapted.row_norms().mean())
     x = case.x.clone().requires_grad_()
     y = adapted(x)
     y.backward(case.g)

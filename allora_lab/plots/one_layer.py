@@ -12,6 +12,7 @@ from allora_lab.methods import METHODS
 from allora_lab.plots.style import COLOURS, lab_style
 
 LARGEST_NORM = 4.0  # where the curve of the coefficient ends
+MOST_DOUBLINGS = 3  # of LoRA's response, where the colours end
 
 
 class OneLayerDrawing:
@@ -42,10 +43,11 @@ class OneLayerDrawing:
     ) -> Figure:
         """Show one row a method and one column a quantity, and acc = 1 / √(norm + 1/η²)."""
         values = np.array([list(row.values()) for row in ratios.values()])
-        self._image.set_data(np.log2(values))
-        for cell, value in zip(self._cells, values.flat, strict=True):
+        doublings = np.log2(np.maximum(values, 2.0**-MOST_DOUBLINGS))  # 0 is as blue as can be
+        self._image.set_data(doublings)
+        for cell, value, doubling in zip(self._cells, values.flat, doublings.flat, strict=True):
             cell.set_text(f"{value:.2f}")
-            cell.set_color("white" if abs(np.log2(value)) > 2 else "black")
+            cell.set_color("white" if abs(doubling) > 2 else "black")
         norms = np.linspace(0, LARGEST_NORM, 200)
         self._curve.set_data(norms, (norms + 1 / eta_squared) ** -0.5)
         here = (row_norm + 1 / eta_squared) ** -0.5
@@ -61,7 +63,9 @@ def _empty_table(
 ) -> tuple[AxesImage, list[Text]]:
     """Return the coloured cells and their texts, row by row; blue is less than LoRA, red more."""
     shape = len(methods), len(quantities)
-    image = axes.imshow(np.zeros(shape), cmap="RdBu_r", vmin=-3, vmax=3, aspect="auto")
+    image = axes.imshow(
+        np.zeros(shape), cmap="RdBu_r", vmin=-MOST_DOUBLINGS, vmax=MOST_DOUBLINGS, aspect="auto"
+    )
     cells = [axes.text(j, i, "", ha="center", va="center") for i, j in np.ndindex(shape)]
     axes.set_xticks(range(len(quantities)), quantities)
     axes.set_yticks(range(len(methods)), [METHODS[method].label for method in methods])

@@ -1,7 +1,7 @@
 """Colours drawn together are told apart by readers who do not see red, or green, and by all others."""
 
 import re
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -71,6 +71,22 @@ def drawn_together():
             yield f"{name}: {panel['title']}", {colour_of(key) for key in keys if type(key) is str}
 
 
+def free_colours(many=5):
+    """Return colours far from all that methods have, for whoever adds one; the farthest first."""
+    steps = ("00", "33", "66", "99", "CC")  # no lighter: a line must be seen on white
+
+    def nearest(colour):
+        return min(distance(colour, has, vision) for has in COLOURS.values() for vision in VISIONS)
+
+    every = map("#{0[0]}{0[1]}{0[2]}".format, product(steps, repeat=3))
+    return sorted(every, key=nearest, reverse=True)[:many]
+
+
+def test_a_colour_that_is_called_free_is_apart_from_every_methods():
+    for free, has in product(free_colours(), COLOURS.values()):
+        assert all(distance(free, has, vision) >= APART for vision in VISIONS)
+
+
 def test_the_distance_knows_black_from_white_and_red_from_green():
     assert distance("#000000", "#FFFFFF", "normal") == pytest.approx(100, abs=0.1)
     red_and_green = "#CC3311", "#4D5D00"
@@ -81,12 +97,12 @@ def test_the_distance_knows_black_from_white_and_red_from_green():
 @pytest.mark.parametrize("vision", VISIONS)
 def test_colours_drawn_together_are_apart(vision):
     near = [
-        (name, *pair)
+        (name, *pair, round(distance(*pair, vision), 1))
         for name, colours in drawn_together()
         for pair in combinations(sorted(colours), 2)
         if distance(*pair, vision) < APART
     ]
-    assert not near
+    assert not near, f"less than {APART} apart; free are {', '.join(free_colours())}"
 
 
 def test_no_two_methods_have_one_colour():
