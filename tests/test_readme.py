@@ -70,3 +70,11 @@ def test_its_numbers_on_placed_ranks_are_the_records():
 def test_its_lines_for_peft_are_those_that_a_test_runs():
     script = ROOT / "tests" / "peft_users" / "readme_script.txt"
     assert script.read_text().strip() in README
+
+
+def test_a_room_without_internet_is_given_what_the_makefile_installs():
+    installed, fetched = (
+        re.search(r'"\.\[(.*?)\]"', (ROOT / name).read_text()).group(1)
+        for name in ("Makefile", "docs/lecturers.md")
+    )
+    assert fetched == installed
