@@ -15,6 +15,7 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 from traitlets import Bytes, Unicode
 
+from allora_lab.panels.names import NAME_SLIDERS
 from allora_lab.plots.style import lab_style
 
 MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
@@ -60,7 +61,8 @@ def _img(value: bytes, picture: "Picture") -> str:
     if not value:
         return ""
     source = f"data:{MEDIA_TYPES[picture.format]};base64,{base64.b64encode(value).decode()}"
-    return f'<img alt="{html.escape(picture.words)}" src="{source}" style="{LOOK}">'
+    words, script = html.escape(picture.words), html.escape(NAME_SLIDERS)
+    return f'<img alt="{words}" src="{source}" style="{LOOK}" onload="{script}">'
 
 
 def _live_region(value: str, _caption: "Caption") -> str:

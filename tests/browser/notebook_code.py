@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
+from allora_lab.panels.base import _label
 from allora_lab.panels.picture import plain
 
 KINDS = {
@@ -63,6 +64,11 @@ class Twin:
             and isinstance(widget, widgets.HTML)
             and not NOT_WORDS & set(widget._dom_classes)
         ]
+
+    def sliders(self) -> list[tuple[str, str]]:
+        """Return each slider's label, and the value beside it."""
+        every = [widget for kind, widget in self.controls() if kind == "slider"]
+        return [(widget.description, _label(widget)) for widget in every]
 
     def pictures(self) -> list[widgets.Widget]:
         """Return the pictures in the panel."""

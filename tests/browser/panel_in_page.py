@@ -37,7 +37,9 @@ SHOWN = """root => ({
         .filter(e => !e.matches('.allora-picture, .allora-tools'))
         .map(e => e.querySelector('.widget-html-content').textContent),
     pictures: [...root.querySelectorAll('.allora-picture')].map(e => e.querySelector('img')?.src ?? ''),
-    table: [...root.querySelectorAll('.widget-htmlmath table')].map(e => e.textContent).join('')
+    table: [...root.querySelectorAll('.widget-htmlmath table')].map(e => e.textContent).join(''),
+    sliders: [...root.querySelectorAll('[role=slider]')]
+        .map(e => [e.getAttribute('aria-label'), e.getAttribute('aria-valuetext')]),
 })"""
 
 
@@ -82,6 +84,9 @@ class PanelInPage:
         for mine, twins in zip(words, self.twin.words(), strict=True):
             if mine != twins:
                 return f"the page says\n{mine}\nand the code\n{twins}"
+        said = [tuple(names) for names in shown["sliders"]]
+        if said != self.twin.sliders():
+            return f"a screen reader says {said} of the sliders, not {self.twin.sliders()}"
         for source, picture in zip(shown["pictures"], self.twin.pictures(), strict=True):
             if bytes_of(source) != picture.value:
                 return "the picture in the page is not the one that the code draws"
