@@ -120,7 +120,7 @@ def merge_adapters(model: nn.Module) -> nn.Module:
     return model
 
 
-def _own_tensors(model: nn.Module) -> dict[str, Tensor]:
+def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return what trains, and what an adapter holds besides its pretrained layer, by name."""
     inside = tuple(f"{name}." for name in adapted_layers(model))
     pretrained = tuple(f"{name}base_layer." for name in inside)
@@ -135,7 +135,7 @@ def _own_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def adapter_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return detached copies of the adapters' tensors, frozen ones too, and of the head, by name."""
-    return {name: tensor.detach().clone() for name, tensor in _own_tensors(model).items()}
+    return {name: tensor.detach().clone() for name, tensor in own_tensors(model).items()}
 
 
 @torch.no_grad()
@@ -147,7 +147,7 @@ def load_adapter_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> No
     ValueError
         If a name is missing or left over, or a shape differs; then nothing has been written.
     """
-    own = _own_tensors(model)
+    own = own_tensors(model)
     wrong = sorted(own.keys() ^ state.keys())
     wrong += [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
     if wrong:

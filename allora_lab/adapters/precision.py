@@ -1,4 +1,4 @@
-"""Trained tensors in float32 on pretrained weights in bfloat16, as QLoRA and PEFT keep them.
+"""Adapters in float32 on pretrained weights in bfloat16, as QLoRA and PEFT keep them.
 
 A step of lr × gradient is often less than 2⁻⁸ of the value it is added to, and bfloat16, with its 8
 bits, would round it away.  So A, B, DoRA's m and the head are float32 with float32 gradients and
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from allora_lab.adapters.inject import HEADS
+from allora_lab.adapters.inject import HEADS, own_tensors
 
 
 def _widened(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -20,15 +20,16 @@ def _widened(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def keep_trained_in_float32(model: nn.Module) -> nn.Module:
-    """Make the trained tensors of an adapted model float32, in place, and return it.
+    """Make what an adapted model trains, and all of its adapters, float32, in place; return it.
 
     Call it after `inject_adapters` and before the optimizer is built.  A model in float32 stays as it
     is, bit for bit.  In one of bfloat16 a head takes its input as float32 from then on; A has been
     rounded to bfloat16 once, when it was drawn, and DoRA's m is that of the rounded W.
     """
-    narrow = [p for p in model.parameters() if p.requires_grad and p.dtype.itemsize < 4]
-    for parameter in narrow:
-        parameter.data = parameter.data.to(torch.float32)
+    own = own_tensors(model).values()
+    narrow = [t for t in own if t.is_floating_point() and t.dtype.itemsize < 4]
+    for tensor in narrow:
+        tensor.data = tensor.data.to(torch.float32)
     if narrow:
         for name, module in model.named_modules():
             parts = name.split(".")

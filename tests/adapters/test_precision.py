@@ -8,7 +8,7 @@ from transformers import BertConfig, BertForSequenceClassification, LlamaConfig
 from transformers import LlamaForSequenceClassification as Llama
 
 from allora_lab import METHODS, inject_adapters
-from allora_lab.adapters.inject import adapted_layers
+from allora_lab.adapters.inject import adapted_layers, own_tensors
 from allora_lab.adapters.precision import keep_trained_in_float32
 
 SIZES = {"vocab_size": 32, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
@@ -41,17 +41,30 @@ def test_gradients_are_float32_and_near_those_of_a_model_in_float32(method):
         output = model(input_ids=IDS, labels=LABELS)
         output.loss.backward()
         assert output.logits.dtype == torch.float32
+    own = own_tensors(narrow)
     for name, parameter in narrow.named_parameters():
-        if not parameter.requires_grad:
+        if name not in own:
             assert parameter.dtype == torch.bfloat16
             continue
         exact = wide.get_parameter(name)
         assert parameter.dtype == torch.float32
-        if exact.grad is None:  # a gate that another part steps
+        if exact.grad is None:  # a gate that another part steps, or a factor that stays
             continue
         assert parameter.grad.dtype == torch.float32
         scale = exact.grad.abs().max().item()
         torch.testing.assert_close(parameter.grad, exact.grad, rtol=0.1, atol=0.1 * scale + 1e-7)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_norms_and_merged_weights_are_those_of_the_float32_factors(method):
+    narrow, wide = adapted(method, torch.bfloat16), adapted(method, torch.float32)
+    wide.load_state_dict(narrow.state_dict())
+    for name, layer in adapted_layers(narrow).items():
+        exact = wide.get_submodule(name)
+        torch.testing.assert_close(layer.row_norms(), exact.row_norms())
+        if layer.is_mergeable:
+            merged = layer.merged_weight().float()
+            torch.testing.assert_close(merged, exact.merged_weight(), rtol=0.01, atol=0.01)
 
 
 def test_a_step_too_small_for_bfloat16_is_kept():
