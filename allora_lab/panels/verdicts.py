@@ -23,7 +23,10 @@ COLUMNS = {  # with their widths
     "how to check": "18%",
 }
 TABLE = "table-layout:fixed;width:100%"
-CELL = "text-align:left;vertical-align:top;padding:0.3em 0.5em;line-height:1.3;white-space:normal"
+CELL = (
+    "text-align:left;vertical-align:top;padding:0.3em 0.5em;line-height:1.3;white-space:normal;"
+    "overflow:auto hidden"  # a long formula is moved in its own cell
+)
 CODE = "overflow-wrap:anywhere;white-space:normal"
 
 

@@ -32,7 +32,7 @@ class OneLayerDrawing:
             self._axes = self.figure.add_axes((0.69, 0.15, 0.29, 0.68))
             self._axes.axhline(1, color="#888888", lw=0.8)
             (self._curve,) = self._axes.plot([], [], color=COLOURS["allora"], lw=2.2)
-            (self._here,) = self._axes.plot([], [], "o", color="black")
+            (self._here,) = self._axes.plot([], [], "o", color="black", clip_on=False)
             self._value = self._axes.annotate("", (0, 0), (6, 6), textcoords="offset points")
             self._axes.set(xlabel="row norm ||(BA)_i||", ylabel="factor on ∇A and ∇B")
             self._axes.set_xlim(0, LARGEST_NORM)
@@ -54,6 +54,8 @@ class OneLayerDrawing:
         self._here.set_data([row_norm], [here])
         self._value.xy = row_norm, here
         self._value.set_text(f"{here:.2f}")
+        is_right = row_norm > LARGEST_NORM / 2
+        self._value.set(ha="right" if is_right else "left", position=(-6 if is_right else 6, 6))
         self._axes.set_ylim(0, 1.08 * eta_squared**0.5 + 0.3)
         return self.figure
 
