@@ -61,6 +61,13 @@ def test_what_is_stored_is_executed_and_normalised(notebook):
     assert any(cell["outputs"] for cell in code_cells(notebook))
 
 
+def test_every_stored_picture_is_told_in_words(notebook):
+    for cell in code_cells(notebook):
+        for output in cell["outputs"]:
+            if "image/png" in output.get("data", {}):
+                assert len(output["metadata"]["image/png"]["alt"]) > 60
+
+
 def test_notebooks_stay_small(notebook):
     assert len(json.dumps(notebook)) < 400_000
 

@@ -146,7 +146,7 @@ def show(name: str) -> None:
     except FileNotFoundError as missing:
         said = [str(missing)]
     else:
-        display(Image(picture_of(name)))
+        display(Image(picture_of(name), alt=" ".join(said)))
     print("\n".join(textwrap.fill(text, TEXT_WIDTH, subsequent_indent="    ") for text in said))
 
 

@@ -25,7 +25,7 @@ COLUMNS = {  # with their widths
 TABLE = "table-layout:fixed;width:100%"
 CELL = (
     "text-align:left;vertical-align:top;padding:0.3em 0.5em;line-height:1.3;white-space:normal;"
-    "overflow:auto hidden"  # a long formula is moved in its own cell
+    "overflow:auto hidden"  # a long formula is moved in its own cell, by keys too
 )
 CODE = "overflow-wrap:anywhere;white-space:normal"
 
@@ -97,7 +97,8 @@ def _evidence_of(claim: Claim) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return f'<td style="{CELL}">{text}</td>'
+    focus = ' tabindex="0"' if "$" in text else ""
+    return f'<td style="{CELL}"{focus}>{text}</td>'
 
 
 def _how_to_check(claim: Claim) -> str:

@@ -60,9 +60,9 @@ def draw_budgets(axes: Axes, lines: Budgets, here: int) -> None:
     labels = []
     for method, (name, points) in lines.items():
         colour = COLOURS[method]
-        for budget, values in points.items():
-            axes.plot([budget] * len(values), values, "o", color=colour, ms=3, alpha=0.45)
+        dots = [(budget, value) for budget, values in points.items() for value in values]
         if points:
+            axes.plot(*zip(*dots, strict=True), "o", color=colour, ms=3, alpha=0.45)
             means = [fmean(values) for values in points.values()]
             axes.plot(list(points), means, color=colour, lw=2)
             labels.append(EndLabel(list(points)[-1], means[-1], name, colour))

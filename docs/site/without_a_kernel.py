@@ -48,6 +48,11 @@ def as_text(question: Question | NumberQuestion | ByHand) -> str:
     return f"<p>{prompt}</p><ul>{choices}</ul>" + folded("What is said of each answer", said)
 
 
+def picture(data: str, words: str) -> str:
+    """Return a stored picture with its alternative text, which MyST-NB would leave out."""
+    return f'<img alt="{escape(words)}" src="data:image/png;base64,{"".join(data.split())}">'
+
+
 def without_widgets(text: str) -> str:
     """Return a notebook's text with what a page can show in place of each widget."""
     notebook = json.loads(text)
@@ -59,6 +64,8 @@ def without_widgets(text: str) -> str:
                 if question:  # its source has the answer
                     cell["metadata"]["tags"] = ["remove-input"]
                 output["data"] = {"text/html": f"<div class='no-kernel'>{words}</div>"}
+            if words := output.get("metadata", {}).get("image/png", {}).get("alt"):
+                output["data"] = {"text/html": picture(output["data"]["image/png"], words)}
     return json.dumps(notebook)
 
 

@@ -27,11 +27,11 @@ pytestmark = pytest.mark.site
 
 
 class Page(HTMLParser):
-    """The ids of a page, what it links to and what a browser loads to show it."""
+    """The ids of a page, what it links to, what a browser loads to show it, and pictures' words."""
 
     def __init__(self, text):
         super().__init__()
-        self.ids, self.links, self.loads = set(), [], []
+        self.ids, self.links, self.loads, self.pictures = set(), [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -39,6 +39,7 @@ class Page(HTMLParser):
         self.ids |= {attrs[key] for key in ("id", "name") if attrs.get(key)}
         if attrs.get("href") is not None:
             (self.loads if tag == "link" else self.links).append(attrs["href"])
+        self.pictures += [attrs.get("alt")] if tag == "img" else []
         self.loads += [attrs[name] for t, name in LOADED if t == tag and attrs.get(name)]
 
 
@@ -72,6 +73,12 @@ def test_nothing_is_loaded_from_another_host(path):
         assert urlsplit(address).scheme in ("", "data"), address
         assert not urlsplit(address).netloc, address
     assert "widget-view+json" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(SITE)))
+def test_every_picture_is_told_in_words(path):
+    if path.name != "py-modindex.html":  # its pictures are Sphinx's own
+        assert all(words and len(words) > 20 for words in parsed(path).pictures)
 
 
 def test_style_sheets_load_nothing_from_another_host():
