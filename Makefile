@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests stay in one process; each process computes on one thread, for its neighbours' sake.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 LIGHT := notebooks/00_start_here.ipynb \
 	notebooks/01_dropout_needs_many_steps.ipynb \
 	notebooks/02_zero_start_flattens_the_landscape.ipynb \
@@ -36,11 +38,11 @@ demo: install  ## Fine-tune MiniLM with LoRA and ALLoRA; watch their norms escap
 
 test: install lint  ## ruff, pytest, strict nbval on light notebooks, lax on heavy ones.
 	@echo "==> pytest"
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 	@echo "==> nbval, strict: every stored output must come out again"
-	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 $(LIGHT)
+	$(PYTEST) -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 $(LIGHT)
 	@if [ -n "$(HEAVY)" ]; then echo "==> nbval, lax: the heavy notebooks must run" && \
-	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 600 $(HEAVY); fi
+	$(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 600 $(HEAVY); fi
 
 test-browser: install  ## Run every notebook in JupyterLab and move every control, in Chromium.
 	@echo "==> notebooks in the browser (pictures of their panels go to out/screenshots)"
