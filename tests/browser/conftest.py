@@ -29,7 +29,8 @@ def screenshots(pytestconfig):
 
 @pytest.fixture(scope="session")
 def chromium():
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    names = ("chromium", "google-chrome", "chromium-browser")
+    found = next(filter(None, map(shutil.which, names)), None)
     if not found:
         pytest.fail("no chromium on this machine: `apt-get install chromium` brings it", False)
     return found
