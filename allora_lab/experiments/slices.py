@@ -53,7 +53,7 @@ class Slice:
             return "a trough: flat one way, however far"
         if self.gradient_norm > 1e-9:
             return "no saddle: it slopes at once"
-        return "a saddle: level, and down both ways"
+        return "a saddle: level, down along orange and up along blue"
 
 
 def toy_task() -> Regression:

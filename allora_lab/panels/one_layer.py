@@ -36,7 +36,7 @@ class OneLayerPanel(Panel):
         figure = self._drawing.update(ratios, eta_squared=eta_squared, row_norm=row_norm)
         allora, fixed = ratios["allora"], ratios["lora-fixed-scale"]
         return figure, (
-            f"With η² = {eta_squared:g}, rank {r} and rows of length {row_norm:g}, ALLoRA leaves the "
+            f"With η² = {eta_squared:g}, rank {r} and rows of mean length {row_norm:g}, ALLoRA leaves the "
             f"output at {allora['output']:.2f} times LoRA's and multiplies the gradient of B by "
             f"{allora['∇B']:.2f}, of A by {allora['∇A']:.2f} and of x by {allora['∇x']:.2f}; a fixed "
             f"scale η multiplies all four by {fixed['output']:.2f}."

@@ -68,9 +68,9 @@ class RippleDrawing:
             growth = self.figure.add_axes((0.085, 0.14, 0.28, 0.74))
             change = self.figure.add_axes((0.58, 0.14, 0.28, 0.74))
             growth.set_title("growth of the norm")
-            growth.set_ylabel("||h_s|| / ||h_0||")
+            growth.set_ylabel("norm ÷ norm without adapters")
             change.set_title("change of the state")
-            change.set_ylabel("||h_s − h_0|| / ||h_0||")
+            change.set_ylabel("way moved ÷ norm without adapters")
             self._sides = [(axes, _lines(axes, most)) for axes in (growth, change)]
 
     def update(self, growth: Sequence[DepthCurve], change: Sequence[DepthCurve]) -> Figure:
@@ -208,7 +208,7 @@ def _draw(axes: Axes, curves: Sequence[DepthCurve]) -> list[EndLabel]:
     axes.set_xlim(0, len(curves[0].values) - 1)
     axes.set_ylim(*limits(curves, GROWTH_AXIS))
     axes.set_xlabel("layers passed")
-    axes.set_ylabel("growth of the norm, ||h_s|| / ||h_0||")
+    axes.set_ylabel("norm ÷ norm without adapters")
     axes.xaxis.get_major_locator().set_params(integer=True)
     return _ends(curves)
 
