@@ -178,6 +178,21 @@ def test_all_that_is_folded_is_a_solution(notebook):
         assert len(re.findall("<details>", text)) == len(re.findall(SOLUTION, text, re.DOTALL))
 
 
+def intervals(text):
+    """Return each `mean [low, high]` of a text, where `points` may stand after the mean."""
+    number = r"([+-]?\d+(?:\.\d+)?)"
+    pattern = rf"{number}(?: points)? \[{number}, {number}\]"
+    found = re.findall(pattern, " ".join(text.replace("−", "-").split()))
+    return {tuple(map(float, numbers)) for numbers in found}
+
+
+def test_an_interval_in_the_words_is_one_that_was_printed(notebook):
+    outputs = [output for cell in code_cells(notebook) for output in cell["outputs"]]
+    printed = intervals(" ".join("".join(output.get("text", "")) for output in outputs))
+    printed |= {(-mean, -high, -low) for mean, low, high in printed}  # the other way round
+    assert intervals(" ".join(texts(notebook))) <= printed
+
+
 def test_the_take_away_is_two_sentences(notebook):
     said = re.findall(r"^\*\*Take away\.\*\* (.+)$", "\n".join(texts(notebook)), re.MULTILINE)
     assert len(said) == 1
