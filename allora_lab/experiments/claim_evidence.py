@@ -9,6 +9,7 @@ from statistics import fmean
 from allora_lab.config import scaled_rate
 from allora_lab.data.images import IMAGE_SETS
 from allora_lab.experiments.claim_rules import Evidence, evidence_of
+from allora_lab.experiments.clipping import drift_without_clipping
 from allora_lab.experiments.demo import ETA_SQUARED, FOLDER, demo_configs
 from allora_lab.experiments.findings import compare, find, norm_at
 from allora_lab.experiments.records import RunRecord, read_record, record_path
@@ -125,6 +126,7 @@ EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
         for part in ("early", "late", "drift")
         for rate, is_fast in (("lora-at-lr", False), ("lora-at-eta-lr", True))
     },
+    "sgd-unclipped-allora-drift-lora-at-eta-lr": drift_without_clipping,
     "sgd-allora-loss": partial(_loss, "sgd"),
     "adamw-allora-loss": partial(_loss, "adamw"),
     "sgd-allora-still-growing": partial(_still_growing, "sgd", 96),

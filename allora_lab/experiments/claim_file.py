@@ -29,6 +29,7 @@ from allora_lab.experiments.claim_rules import (
     CANNOT_TELL,
     CONTRADICTS,
     NOT_RECORDED,
+    PREDICTED,
     RULES,
     SUPPORTS,
     Evidence,
@@ -63,11 +64,23 @@ RECORDED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """One piece of evidence of a claim: what was measured (None: not yet), and what it says."""
+    """One piece of evidence of a claim: what was measured (None: not yet), and what it says.
+
+    `rule` is what the claim predicts of the number, in words: "above 0".
+    """
 
     evidence: Evidence | None
     outcome: str
     name: str
+    rule: str
+
+    def words(self) -> str:
+        """Return the number with its interval, what it says of the claim, and by which rule."""
+        found = self.evidence
+        if found is None:
+            return f"{self.name}: {self.outcome}"
+        measured = f"{found.what}: {found.words()}, {found.n} {found.units}"
+        return f"{measured}: {self.outcome} (rule: {self.rule})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,10 +189,10 @@ def _judged(item: dict[str, Any]) -> Judged:
         found = pooled_evidence(item["sweep"], item["compare"], item.get("where", {}))
         kept = "".join(f", {key} {value}" for key, value in item.get("where", {}).items())
         name = f"{item['sweep']}: {item['compare']}{kept}"
-    if found is None:
-        return Judged(evidence=None, outcome=NOT_RECORDED, name=name)
-    outcome = RULES[item["rule"]](found, item.get("value", 0), item.get("margin", 0))
-    return Judged(evidence=found, outcome=outcome, name=name)
+    value, margin = item.get("value", 0), item.get("margin", 0)
+    outcome = RULES[item["rule"]](found, value, margin) if found else NOT_RECORDED
+    rule = PREDICTED[item["rule"]].format(value=value, margin=margin)
+    return Judged(evidence=found, outcome=outcome, name=name, rule=rule)
 
 
 def _require_consistent(claim: Claim, outcomes: Sequence[str]) -> None:

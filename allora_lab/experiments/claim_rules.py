@@ -69,6 +69,14 @@ RULES: dict[str, Callable[[Evidence, float, float], str]] = {
     "within": within,
 }
 
+PREDICTED = {
+    "above": "above {value:g}",
+    "below": "below {value:g}",
+    "clearly-above": "clearly above {value:g}",
+    "contains": "interval holds {value:g}",
+    "within": "{value:g} ± {margin:g}",
+}  # of the same keys
+
 
 def evidence_of(what: str, values: Sequence[float]) -> Evidence:
     """Return the evidence of one value a seed; ValueError with fewer than two."""

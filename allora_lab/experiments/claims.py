@@ -20,7 +20,9 @@ number (that it is above 0, or within 5 % of 1), and its 95 % t-interval over n 
 *contradicts* it, or *cannot tell*. **holds**: all of it supports the claim, or, without runs, a test proves
 it. **holds only if …**: some does, and the text says when. **does not hold**: some contradicts it and none
 supports it, or a test refutes it. **open**: the runs cannot tell, or are not recorded yet.
-**not testable here**: it needs what a laptop has not. Quotes are of the ICLR submission unless the arXiv
+**not testable here**: it needs what a laptop has not. Each number's rule stands behind it: *above v*, *below v*
+and *v ± m* cannot tell where the interval holds both sides; *clearly above v* is for a claim of significance, and
+*interval holds v* for one that there is no evident difference: these two support or contradict. Quotes are of the ICLR submission unless the arXiv
 version is named; the submission's "ALLoRA" has dropout 0.05 and is `allora-dropout` here, its "ALLoRA-0" is
 `allora`. This page is made by `python -m allora_lab.experiments.claims` from `docs/claims.toml`."""
 
@@ -74,16 +76,9 @@ def _table(rows: Sequence[tuple[Claim, list[Judged]]]) -> str:
 def _details(claim: Claim, judged: Sequence[Judged]) -> str:
     lines = [f"#### {claim.id}", f"> {claim.quote} ({claim.where})", ""]
     lines.append(f"**{VERDICTS[claim.verdict]}**: {filled_in(claim.verdict_text)}")
-    lines += [""] + [_measured(piece) for piece in judged] if judged else []
+    lines += [""] + [f"- {piece.words()}" for piece in judged] if judged else []
     lines += ["", _where_to_look(claim)]
     return "\n".join(lines)
-
-
-def _measured(piece: Judged) -> str:
-    if piece.evidence is None:
-        return f"- {piece.name}: {piece.outcome}"
-    found = piece.evidence
-    return f"- {found.what}: {found.words()}, {found.n} {found.units}: {piece.outcome}"
 
 
 def _where_to_look(claim: Claim) -> str:

@@ -84,16 +84,7 @@ def _evidence_of(claim: Claim) -> list[str]:
         judged = judge(claim)
     except ValueError as unfit:  # new records can overtake a verdict
         return [str(unfit)]
-    said = []
-    for piece in judged:
-        found = piece.evidence
-        what = (
-            piece.name
-            if found is None
-            else f"{found.what}: {found.words()}, {found.n} {found.units}"
-        )
-        said.append(f"{what}: {piece.outcome}")
-    return said
+    return [piece.words() for piece in judged]
 
 
 def _cell(text: str) -> str:

@@ -168,7 +168,7 @@ def _key(content: Mapping[str, Any]) -> str:
     if any(row["low"] is not None for row in rows):
         notes.append("filled: the interval leaves out 0; hollow: it does not")
     if any(row["low"] is None for row in rows):
-        notes.append("no bar: no interval known")
+        notes.append("no bar: none printed, or all seeds agree")
     return "; ".join(note for note in notes if note)
 
 

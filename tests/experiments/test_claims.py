@@ -12,6 +12,7 @@ from allora_lab.experiments.claim_numbers import NUMBERS, filled_in
 from allora_lab.experiments.claim_rules import (
     CANNOT_TELL,
     CONTRADICTS,
+    PREDICTED,
     RULES,
     SUPPORTS,
     Evidence,
@@ -88,6 +89,7 @@ def a_claim(verdict, *items):
 
 UP = {"key": "mnist-mean-from-0", "rule": "below", "value": 1}  # falls to 0.57 on MNIST: supports
 DOWN = {"key": "cifar10-mean-from-0", "rule": "below", "value": 1}  # rises: contradicts
+CLOSE = {"key": "sgd-allora-early-lora-at-lr", "rule": "within", "value": 2, "margin": 0.1}
 UNSURE = {"key": "mnist-max-from-1", "rule": "above", "value": 1}  # 0.86 to 1.08
 
 
@@ -109,6 +111,28 @@ def test_only_verdicts_that_the_recorded_runs_allow_are_taken(items, fitting):
         else:
             with pytest.raises(ValueError, match=f"claim 'x' has the verdict '{verdict}', but"):
                 judge(a_claim(verdict, *items))
+
+
+@pytest.mark.parametrize(
+    ("item", "verdict", "said"),
+    [
+        (UP, "holds", "supports it (rule: below 1)"),
+        (CLOSE, "holds", "supports it (rule: 2 ± 0.1)"),
+        (
+            {**UP, "rule": "clearly-above"},
+            "does-not-hold",
+            "contradicts it (rule: clearly above 1)",
+        ),
+        ({**UP, "rule": "contains"}, "does-not-hold", "contradicts it (rule: interval holds 1)"),
+    ],
+)
+def test_a_judged_number_says_by_which_rule(item, verdict, said):
+    (piece,) = judge(a_claim(verdict, item))
+    assert piece.words().endswith(f", {piece.evidence.n} {piece.evidence.units}: {said}")
+
+
+def test_every_rule_has_its_words():
+    assert PREDICTED.keys() == RULES.keys()
 
 
 def test_what_is_not_recorded_leaves_a_claim_open(tmp_path, monkeypatch):

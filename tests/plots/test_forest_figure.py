@@ -177,7 +177,7 @@ def test_the_key_says_what_occurs():
         return figure_of(panel_of(rows)).texts[0].get_text()
 
     assert said(ROWS[:1]) == "filled: the interval leaves out 0; hollow: it does not"
-    assert said(ROWS[3:4]) == "no bar: no interval known"
+    assert said(ROWS[3:4]) == "no bar: none printed, or all seeds agree"
 
 
 LONG = "a panel whose title is so long that it has to be written in more than a single line " * 2
