@@ -9,6 +9,7 @@ from allora_lab.config import RunConfig, config_from
 from allora_lab.experiments.accuracy_curves import comparison_sentences
 from allora_lab.experiments.allocation_runs import SWEEP
 from allora_lab.experiments.collected import DATASET_LABELS, accuracies, collect, mean_and_half
+from allora_lab.experiments.many_comparisons import chance_sentence
 from allora_lab.experiments.rank_content import rank_matrix
 from allora_lab.experiments.records import RunRecord
 from allora_lab.methods import METHODS
@@ -89,12 +90,20 @@ def share_sentence(found: dict[str, list[RunRecord]], dataset: str) -> str:
     )
 
 
+def setting_of(config: RunConfig) -> str:
+    """Return data set, ranks of a module and ranks moved of a setting, for people."""
+    dataset = DATASET_LABELS.get(config.dataset, config.dataset)
+    moved = f", n_A = {config.ranks_moved}" if config.ranks_moved else ""
+    return f"{dataset}, r = {config.r}{moved}"
+
+
 def allocation_content() -> dict[str, Any]:
     """Return the maps of every method on each data set and the sentences of the comparisons.
 
     Raises FileNotFoundError when no run is recorded.
     """
-    records = collect(SWEEP).records
+    runs = collect(SWEEP)
+    records = runs.records
     groups, sentences = [], []
     for dataset in dict.fromkeys(record.config["dataset"] for record in records):
         found = by_label(records, dataset)
@@ -105,4 +114,6 @@ def allocation_content() -> dict[str, Any]:
         title = f"{DATASET_LABELS.get(dataset, dataset)}, MiniLM, 36 modules, 144 ranks"
         groups.append({"title": title, "panels": panels, "largest": largest})
         sentences.append(share_sentence(found, dataset))
-    return {"groups": groups, "sentences": [*sentences, *comparison_sentences(SWEEP)]}
+    *compared, how_many = comparison_sentences(SWEEP)
+    sentences += [*compared, chance_sentence(runs, setting_of), how_many]
+    return {"groups": groups, "sentences": sentences}

@@ -22,7 +22,7 @@ def _noise(dropout: float) -> Evidence | None:
         return None
     runs = collected.where(lora_dropout=dropout)
     what = f"noise of B's gradient over masks of dropout {dropout:g}, over that of batches of 8"
-    return evidence_of(what, [masks_over_batches(run) for run in runs])
+    return evidence_of(what, [masks_over_batches(run)[-1] for run in runs])
 
 
 def _escape(at: int) -> Evidence | None:

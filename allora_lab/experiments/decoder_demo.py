@@ -8,7 +8,7 @@ from allora_lab.build import inject_adapters
 from allora_lab.data.batches import batch_at, encode
 from allora_lab.data.datasets import load_dataset
 from allora_lab.experiments.allocation_content import final_ranks
-from allora_lab.experiments.collected import collect
+from allora_lab.experiments.collected import collect, mean_and_half
 from allora_lab.methods import METHODS
 from allora_lab.models.load import load_model
 from allora_lab.models.small_decoder import SMALL_DECODER
@@ -16,7 +16,9 @@ from allora_lab.training.generate import generate_texts
 
 
 def e2e_table() -> str:
-    """Return BLEU, ROUGE-L, METEOR and the ranks at the end, means over the seeds of `sweeps/e2e.toml`.
+    """Return BLEU, ROUGE-L, METEOR and the ranks at the end, over the seeds of `sweeps/e2e.toml`.
+
+    Scores are means ± half of a 95 % t-interval, ranks are means.
 
     Raises FileNotFoundError when no run is recorded.
     """
@@ -27,14 +29,16 @@ def e2e_table() -> str:
             f", ξ = {threshold:g}" if threshold else ""
         )
         groups.setdefault(label, []).append(record)
-    lines = [f"{'':20}{'BLEU':>6}{'ROUGE-L':>9}{'METEOR':>8}{'ranks':>7}{'seeds':>7}"]
+    names = {"BLEU": "bleu", "ROUGE-L": "rouge_l", "METEOR": "meteor"}
+    heads = "".join(f"{name:>13}" for name in names)
+    lines = [f"{'':20}{heads}{'ranks':>7}{'seeds':>7}"]
     for label, runs in groups.items():
-        bleu, rouge, meteor = (
-            100 * fmean(run.metrics[f"eval_{metric}"] for run in runs)
-            for metric in ("bleu", "rouge_l", "meteor")
-        )
+        scores = ""
+        for metric in names.values():
+            mean, half = mean_and_half([100 * run.metrics[f"eval_{metric}"] for run in runs])
+            scores += (f"{mean:.1f}" + (f" ± {half:.1f}" if half else "")).rjust(13)
         ranks = fmean(sum(final_ranks(run).values()) for run in runs)
-        lines.append(f"{label:20}{bleu:6.1f}{rouge:9.1f}{meteor:8.1f}{ranks:7.0f}{len(runs):7}")
+        lines.append(f"{label:20}{scores}{ranks:7.0f}{len(runs):7}")
     return "\n".join(lines)
 
 

@@ -18,16 +18,13 @@ from allora_lab.experiments.statistics import mean_interval
 SWEEP = "flaws"
 
 
-def noise_to_signal(record: RunRecord, over: str, factor: str) -> list[float]:
-    """Return noise / signal of the gradient of A or B, at each evaluation where it has a signal."""
-    spreads = [found[over][factor] for found in _noise_rows(record)]
-    return [s["noise"] / s["signal"] for s in spreads if s["signal"]]
+def masks_over_batches(record: RunRecord) -> list[float]:
+    """Return how far masks move B's gradient, over how far batches do, at each evaluation.
 
-
-def masks_over_batches(record: RunRecord) -> float:
-    """Return how far masks move B's gradient, over how far batches do, at the last evaluation."""
-    last = _noise_rows(record)[-1]
-    return last["over_masks"]["B"]["noise"] / last["over_batches"]["B"]["noise"]
+    Both are standard deviations: over draws of the masks with the batch held, and over batches.
+    """
+    rows = _noise_rows(record)
+    return [r["over_masks"]["B"]["noise"] / r["over_batches"]["B"]["noise"] for r in rows]
 
 
 def _noise_rows(record: RunRecord) -> list[dict[str, Any]]:
@@ -40,25 +37,21 @@ def _transposed(nested: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _noise_lines(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    lines = []
+def _by_dropout(records: Sequence[RunRecord]) -> dict[float, list[RunRecord]]:
     dropouts = sorted({record.config["lora_dropout"] for record in records})
-    series = [(f"masks, dropout {p:g}", "over_masks", p) for p in dropouts]
-    series.append((f"batches (at dropout {dropouts[0]:g})", "over_batches", dropouts[0]))
-    for place, (label, over, dropout) in enumerate(series):
-        runs = [r for r in records if r.config["lora_dropout"] == dropout]
-        curves = [noise_to_signal(run, over, "B") for run in runs]
+    return {p: [r for r in records if r.config["lora_dropout"] == p] for p in dropouts}
+
+
+def _noise_lines(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    steps = records[0].trace["evaluations"]["step"]
+    batches = {"label": "batches", "colour": "paper", "x": steps, "marks": []}
+    lines = [{**batches, "mean": [1.0] * len(steps), "half": None}]
+    for place, (dropout, runs) in enumerate(_by_dropout(records).items()):
+        curves = [masks_over_batches(run) for run in runs]
         mean, half = zip(*(mean_and_half(v) for v in zip(*curves, strict=True)), strict=True)
-        lines.append(
-            {
-                "label": label,
-                "colour": "paper" if over == "over_batches" else 2 * place + 1,
-                "x": runs[0].trace["evaluations"]["step"],
-                "mean": list(mean),
-                "half": [value or 0.0 for value in half],
-                "marks": [],
-            }
-        )
+        line = {"label": f"masks, dropout {dropout:g}", "colour": 2 * place + 1, "marks": []}
+        half = [value or 0.0 for value in half]
+        lines.append({**line, "x": steps, "mean": list(mean), "half": half})
     return lines
 
 
@@ -106,18 +99,17 @@ def flaws_content() -> dict[str, Any]:
     """Return the three flaws as three panels, with sentences."""
     collected = collect(SWEEP)
     records = collected.records
-    noise = _noise_lines(records)
     layers = norm_by_layer(records)
     linear = {"x_scale": "linear"}
     return {
         "seeds": len({record.config["seed"] for record in records}),
         "panels": [
             {
-                "title": "1 Dropout's noise",
+                "title": "1 Dropout's noise, the batches' = 1",
                 "x_label": "step",
-                "y_label": "noise / signal of B's gradient",
+                "y_label": "how far B's gradient moves",
                 **linear,
-                "lines": noise,
+                "lines": _noise_lines(records),
             },
             {
                 "title": "2 B leaves zero",
@@ -135,35 +127,30 @@ def flaws_content() -> dict[str, Any]:
             },
         ],
         "sentences": [
-            *_sentences(records, noise, layers),
+            *_sentences(records, layers),
             f"Of the sweep {SWEEP}, {collected.said}.",
         ],
     }
 
 
-def _sentences(
-    records: Sequence[RunRecord], noise: Sequence[dict[str, Any]], layers: dict[int, list[float]]
-) -> list[str]:
+def _sentences(records: Sequence[RunRecord], layers: dict[int, list[float]]) -> list[str]:
     slowest, fastest = (pick(layers, key=lambda depth: layers[depth][-1]) for pick in (min, max))
     growth = _growth_lines()[0]
-    said = [
-        f"Gradient of B, {line['label']}: noise is {line['mean'][0]:.2f} of the signal at the start "
-        f"and {line['mean'][-1]:.2f} at step {line['x'][-1]}."
-        for line in noise
-    ]
-    for dropout in sorted({record.config["lora_dropout"] for record in records}):
-        runs = [r for r in records if r.config["lora_dropout"] == dropout]
-        mean, half = mean_interval([masks_over_batches(run) for run in runs])
+    size, last = records[0].config["batch_size"], records[0].trace["evaluations"]["step"][-1]
+    said = []
+    for dropout, runs in _by_dropout(records).items():
+        starts, ends = zip(*((c[0], c[-1]) for c in map(masks_over_batches, runs)), strict=True)
+        (at_start, _), (mean, half) = mean_interval(starts), mean_interval(ends)
         said.append(
-            f"At the end the masks of dropout {dropout:g} move B's gradient {mean:.2f} times "
-            f"[{mean - half:.2f}, {mean + half:.2f}] as far as the batches of "
-            f"{records[0].config['batch_size']} do, {len(runs)} seeds."
+            f"The masks of dropout {dropout:g} move B's gradient {at_start:.2f} times as far as the "
+            f"batches of {size} do at the start, and {mean:.2f} times "
+            f"[{mean - half:.2f}, {mean + half:.2f}] at step {last}, {len(runs)} seeds."
         )
     ratio = layers[fastest][-1] / layers[slowest][-1]
     said.append(f"B of layer {fastest} ends {ratio:.1f} times as long as that of layer {slowest}.")
-    first, last = (f"{growth['mean'][i]:.2f}" for i in (0, -1))
+    short, long = (f"{growth['mean'][i]:.2f}" for i in (0, -1))
     said.append(
-        f"With s from {growth['x'][0]:g} to {growth['x'][-1]:g} the last state is {first} to {last} "
+        f"With s from {growth['x'][0]:g} to {growth['x'][-1]:g} the last state is {short} to {long} "
         "times as long."
     )
     return said

@@ -13,12 +13,11 @@ from allora_lab.experiments.collected import (
     verdict,
 )
 from allora_lab.experiments.comparison import ComparisonResult
+from allora_lab.experiments.many_comparisons import chance_sentence
 from allora_lab.experiments.paper_numbers import paper_differences
-from allora_lab.experiments.statistics import adjusted
 from allora_lab.training.optimizers import OPTIMIZERS
 
 SWEEP = "perception"
-LEVEL = 0.05  # an interval of 95 % leaves out 0 where p is below this
 AT_SCALED_LR = "ALLoRA - LoRA at eta x lr"
 AT_LR = "ALLoRA - LoRA at lr"
 ON_UPDATE = "ALLoRA on the update - LoRA at eta x lr"
@@ -89,32 +88,6 @@ def our_sentences(name: str, result: ComparisonResult, than: str) -> list[str]:
         for optimizer, part in by_optimizer(result).items()
         if part.pooled
     ]
-
-
-def chance_sentence(runs: Recorded) -> str:
-    """Say which settings leave out 0, how many would by chance, and their adjusted p-values.
-
-    p is of the paired t-test, adjusted by Benjamini-Hochberg over every comparison of one setting
-    that the sweep declares: the q of `allora-lab tables`.
-    """
-    tested = [
-        (comparison.name, group)
-        for comparison in runs.sweep.comparisons
-        for group in runs.comparison(comparison.name).finished
-        if not group.result.is_constant
-    ]
-    adjusted_p = adjusted([group.result.p_value for _, group in tested])
-    found = [
-        f"{name.replace('eta x', 'η ×')}, {setting_label(group.ours)}: "
-        f"{interval_text(group.result)}, p = {group.result.p_value:.3f}, adjusted {q:.3f}"
-        for (name, group), q in zip(tested, adjusted_p, strict=True)
-        if group.result.p_value < LEVEL
-    ]
-    listed = f": {'; '.join(found)}" if found else ""
-    return (
-        f"Of {len(tested)} comparisons of one setting, {len(found)} leave out 0, where "
-        f"{LEVEL * len(tested):.1f} are to be expected if nothing is going on{listed}."
-    )
 
 
 def perception_content() -> dict[str, Any]:

@@ -104,6 +104,19 @@ def _compared(found: dict[str, list[RankRecord]], label: str, base: str) -> str:
     return f"{label} {result.mean_difference:+.1f} [{result.low:+.1f}, {result.high:+.1f}]"
 
 
+def _of_use_sentence(found: dict[str, list[RankRecord]]) -> str:
+    """Say how many ranks start and end where they are of use: at r each, in the planted modules."""
+    parts = []
+    for label, records in found.items():
+        first = records[0]
+        start = sum(first.start_ranks[name] for name in first.planted)
+        parts.append(f"{label} {start} to {fmean(map(in_planted, records)):.1f}")
+    return (
+        "Ranks in the two modules where they are of use, at the start and at the end, of 8 that "
+        f"would be best: {'; '.join(parts)}."
+    )
+
+
 def task_sentences(task: str, found: dict[str, list[RankRecord]]) -> list[str]:
     """Say where ranks went, and each setting's accuracy less fixed LoRA's, paired by seed."""
     base = METHODS["lora"].label
@@ -111,12 +124,7 @@ def task_sentences(task: str, found: dict[str, list[RankRecord]]) -> list[str]:
         return []
     said = []
     if task == "planted":
-        of_use = {label: fmean(map(in_planted, records)) for label, records in found.items()}
-        parts = [f"{label} {value:.1f}" for label, value in of_use.items() if label != base]
-        said.append(
-            f"Ranks in the two modules where they are of use, of 8 that would be best, from "
-            f"{of_use[base]:.0f} at the start: {'; '.join(parts)}."
-        )
+        said.append(_of_use_sentence({k: v for k, v in found.items() if k != base}))
     parts = [_compared(found, label, base) for label in found if label != base]
     n = len(found[base])
     said.append(

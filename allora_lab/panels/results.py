@@ -1,9 +1,8 @@
 """Panel of notebook 07: each of ALLoRA's experiments as a picture and sentences, from its records."""
 
 import html
-import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,7 +11,6 @@ import ipywidgets as widgets
 import matplotlib as mpl
 from IPython.display import Image, display
 from matplotlib.figure import Figure
-from PIL import Image as Pixels
 
 from allora_lab.experiments.ablation import ablation_content, components_content
 from allora_lab.experiments.accuracy_curves import data_size_content, ranks_content
@@ -24,13 +22,13 @@ from allora_lab.experiments.stability import stability_content
 from allora_lab.experiments.statistics import adjusted, paired
 from allora_lab.panels.base import Panel, menu, svg_of
 from allora_lab.panels.picture import stacked_svgs
+from allora_lab.panels.small_png import small_png
 from allora_lab.plots.curves import curves_figure
 from allora_lab.plots.forest import forest_figure
 
 PAPER = "The paper"  # so begin the titles of its panels, and the sentences on its numbers
 PER_ROW = 2  # panels side by side: more are too small to read in a notebook
 DPI = 80
-COLOURS = 256  # of a stored picture, which then takes less than half of the bytes
 TEXT_WIDTH = 100
 
 
@@ -101,36 +99,13 @@ def figures_of(name: str, *, with_paper: bool = True) -> tuple[Figure, ...]:
 @cache
 def picture_of(name: str, *, with_paper: bool = True) -> bytes:
     """Return an experiment's picture as a PNG of few colours, for a page that is stored."""
-    return stacked(figures_of(name, with_paper=with_paper))
+    return small_png(figures_of(name, with_paper=with_paper), DPI)
 
 
 @cache
 def drawing_of(name: str, *, with_paper: bool = True) -> bytes:
     """Return an experiment's picture as an SVG."""
     return stacked_svgs([svg_of(figure) for figure in figures_of(name, with_paper=with_paper)])
-
-
-def stacked(figures: Sequence[Figure]) -> bytes:
-    """Return figures one below the other as one PNG of few colours."""
-    pages = [_pixels(figure) for figure in figures]
-    size = max(page.width for page in pages), sum(page.height for page in pages)
-    whole, top = Pixels.new("RGB", size, "white"), 0
-    for page in pages:
-        whole.paste(page, (0, top))
-        top += page.height
-    stream = io.BytesIO()
-    # this method keeps the rare colours, such as a single dot's
-    few = whole.quantize(COLOURS, Pixels.Quantize.MAXCOVERAGE, dither=Pixels.Dither.NONE)
-    few.save(stream, "PNG")
-    return stream.getvalue()
-
-
-def _pixels(figure: Figure) -> Pixels.Image:
-    """Return a figure drawn at DPI, without the detour by a PNG."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="rgba", dpi=DPI)
-    size = tuple(int(length * DPI) for length in figure.get_size_inches())
-    return Pixels.frombuffer("RGBA", size, stream.getvalue()).convert("RGB")
 
 
 def show(name: str) -> None:

@@ -23,7 +23,7 @@ def draw_scores(axes: Axes, scores: Mapping[str, float]) -> None:
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.invert_yaxis()
     axes.axvline(0, color="#555555", lw=0.8)
-    axes.set_title("mean score, less that of all", fontsize="small")
+    axes.set_title("mean score, less the mean over modules", fontsize="small")
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
 
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from allora_lab.plots.style import lab_style
 
-MAPS_A_ROW = 5
+MAPS_A_ROW = 4
 CELL = 0.34  # inches
 MARK = "#D55E00"
 PALE, DARK = "#FFFFFF", "#0B3C5D"

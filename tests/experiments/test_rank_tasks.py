@@ -1,6 +1,7 @@
 """The tasks with a known answer and of images: what they are, that runs repeat, what is kept."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -142,3 +143,13 @@ def test_layers_are_those_of_the_task():
 
     inject_adapters(task.model, "lora", r=1, target_modules=task.target_modules)
     assert len(adapted_layers(task.model)) == 8
+
+
+def test_the_recorded_starts_are_said_with_the_ends():
+    """AdaLoRA and SoRA start with twice the ranks: four where they are of use, not two."""
+    (said, *_) = rank_content.task_sentences("planted", rank_content.recorded_groups("planted"))
+    found = dict(re.findall(r"(?:: |; )([^:;]+?) (\d+) to [\d.]+", said))
+    assert found.pop("AdaLoRA") == found.pop("SoRA") == "4"
+    assert found.pop("LoRA, placed right") == "8"
+    assert set(found.values()) == {"2"}
+    assert len(found) == 7

@@ -24,6 +24,7 @@ from allora_lab.panels.results import (
     sentences_of,
     show,
 )
+from allora_lab.panels.small_png import small_png
 
 RECORDED = ["learning-rate", "perception"]  # with the paper's numbers, and without
 
@@ -129,8 +130,8 @@ def test_the_papers_panel_stands_beside_our_first(monkeypatch):
 def test_a_row_below_another_keeps_its_pixels_and_widens_nothing():
     rows = [{"panels": learning_rate_content()["panels"][i : i + 1]} for i in (0, 2)]
     figures = [EXPERIMENTS["learning-rate"].draw(row) for row in rows]
-    apart = [pixels_of(results.stacked([figure])) for figure in figures]
-    together = pixels_of(results.stacked(figures))
+    apart = [pixels_of(small_png([figure])) for figure in figures]
+    together = pixels_of(small_png(figures))
     assert together.shape[:2] == (sum(map(len, apart)), max(row.shape[1] for row in apart))
     lower = together[len(apart[0]) :, : apart[1].shape[1]]
     assert np.abs(lower - apart[1]).max() < 32  # each with a palette of its own

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from allora_lab.experiments import perception
+from allora_lab.experiments import many_comparisons
 from allora_lab.experiments.collected import collect
 from allora_lab.experiments.comparison import comparison_rows, is_pooled
 
@@ -22,7 +22,7 @@ def leaves_out_zero(row):
 
 
 def test_the_settings_that_leave_out_zero_are_those_of_the_tables(rows):
-    said = perception.chance_sentence(collect("perception"))
+    said = many_comparisons.chance_sentence(collect("perception"))
     outside = [row for row in rows if leaves_out_zero(row)]
     assert said.startswith(f"Of {len(rows)} comparisons of one setting, {len(outside)} leave out 0")
     assert f"where {0.05 * len(rows):.1f} are to be expected" in said
@@ -31,6 +31,6 @@ def test_the_settings_that_leave_out_zero_are_those_of_the_tables(rows):
 
 
 def test_where_no_setting_leaves_out_zero_none_is_listed(rows, monkeypatch):
-    monkeypatch.setattr(perception, "LEVEL", 0.0)
-    said = perception.chance_sentence(collect("perception"))
+    monkeypatch.setattr(many_comparisons, "LEVEL", 0.0)
+    said = many_comparisons.chance_sentence(collect("perception"))
     assert said.endswith(", 0 leave out 0, where 0.0 are to be expected if nothing is going on.")
