@@ -12,6 +12,7 @@ from allora_lab.experiments.collected import (
     mean_and_half,
     verdict,
 )
+from allora_lab.experiments.comparison import ComparisonResult
 from allora_lab.experiments.pairing import by_setting
 from allora_lab.experiments.paper_numbers import RankRow, read_paper_table
 from allora_lab.experiments.records import RunRecord
@@ -55,19 +56,30 @@ def lines(
     return made
 
 
+def _settings(result: ComparisonResult) -> str:
+    n = len(result.finished)
+    return "" if n == 1 else f"{counted(n, 'setting')} and "
+
+
+def _ahead(result: ComparisonResult) -> str:
+    """Say in how many settings ours is ahead, where there are several."""
+    if len(result.finished) == 1:
+        return ""
+    wins, ties, losses = result.counts
+    return f"; ahead in {wins}, equal in {ties}, behind in {losses}"
+
+
 def comparison_sentences(name: str) -> list[str]:
-    """Say each comparison of a sweep: the mean over its settings, and in how many ours is ahead."""
+    """Say each comparison of a sweep: the mean over its settings and, of several, in how many ours is ahead."""
     collected, said = collect(name), []
     for comparison in collected.sweep.comparisons:
         result = collected.comparison(comparison.name)
         pooled = result.pooled
         if pooled is None:
             continue
-        wins, ties, losses = result.counts
         said.append(
-            f"{comparison.name}: {interval_text(pooled)} over "
-            f"{counted(len(result.finished), 'setting')} and {pooled.n} seeds; ahead in {wins}, equal in {ties}, behind in {losses}: "
-            f"the first is {verdict(pooled)} the second."
+            f"{comparison.name}: {interval_text(pooled)} over {_settings(result)}{pooled.n} seeds"
+            f"{_ahead(result)}: the first is {verdict(pooled)} the second."
         )
     return [*said, f"Of the sweep {name}, {collected.said}."]
 

@@ -110,7 +110,7 @@ def _of_use_sentence(found: dict[str, list[RankRecord]]) -> str:
     for label, records in found.items():
         first = records[0]
         start = sum(first.start_ranks[name] for name in first.planted)
-        parts.append(f"{label} {start} to {fmean(map(in_planted, records)):.1f}")
+        parts.append(f"{label}: {start} to {fmean(map(in_planted, records)):.1f}")
     return (
         "Ranks in the two modules where they are of use, at the start and at the end, of 8 that "
         f"would be best: {'; '.join(parts)}."

@@ -47,6 +47,7 @@ templates_path: list[str] = []
 nb_execution_mode = "off"
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # would be loaded from another host
 nb_merge_streams = True
+nb_render_markdown_format = "gfm"  # what a cell shows as Markdown may have tables
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 4
 katex_css_path = "katex-math.css"

@@ -148,7 +148,7 @@ def test_layers_are_those_of_the_task():
 def test_the_recorded_starts_are_said_with_the_ends():
     """AdaLoRA and SoRA start with twice the ranks: four where they are of use, not two."""
     (said, *_) = rank_content.task_sentences("planted", rank_content.recorded_groups("planted"))
-    found = dict(re.findall(r"(?:: |; )([^:;]+?) (\d+) to [\d.]+", said))
+    found = dict(re.findall(r"(?:: |; )([^:;]+?): (\d+) to [\d.]+", said))
     assert found.pop("AdaLoRA") == found.pop("SoRA") == "4"
     assert found.pop("LoRA, placed right") == "8"
     assert set(found.values()) == {"2"}

@@ -95,3 +95,8 @@ def test_a_notebook_shows_its_questions_and_what_it_stored(path):
     assert "What is said of each answer" in text
     assert "run the notebook</a>" in text or "VBox(" not in text
     assert not re.search(r"\w+\(children=\(", text)  # a widget's name in place of a widget
+
+
+@pytest.mark.parametrize("path", sorted((SITE / "notebooks").glob("*.html")), ids=lambda p: p.stem)
+def test_a_table_is_shown_as_one(path):
+    assert not re.search(r"<p>\s*\|", path.read_text())  # Markdown that was not understood
