@@ -1,9 +1,13 @@
 """What a fine-tune costs when ranks move, beside LoRA's: `benchmarks/allocation.py` makes the record."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from allora_lab.experiments.claim_rules import Evidence
 from allora_lab.experiments.cost import LORA, beside_lora, read_cost_record
+from allora_lab.experiments.statistics import median_interval
 from allora_lab.files import results_folder
 
 COMMAND = "python benchmarks/allocation.py --rounds 6 --json results/cost/allocation.json"
@@ -43,3 +47,34 @@ def allocation_cost_content() -> dict[str, Any]:
     )
     content = beside_lora(record, "run", setting)
     return {**content, "sentences": [*content["sentences"], _of_the_paper()]}
+
+
+def _over(ours: str, theirs: str, *, of_memory: bool) -> Evidence | None:
+    """Return the processor time, or the peak memory, of one contender's run over another's."""
+    if not allocation_cost_path().exists():
+        return None
+    record = read_cost_record(allocation_cost_path(), COMMAND)
+    (first, a), (second, b) = ((CONTENDERS[key], key) for key in (ours, theirs))
+    if of_memory:
+        ratio = record.peak_bytes[first] / record.peak_bytes[second]
+        what = f"peak memory of a run of {a} over one of {b}"
+        return Evidence(what, 1, ratio, ratio, ratio, units="run")
+    pairs = zip(record.seconds[first], record.seconds[second], strict=True)
+    what = f"processor time of a run of {a} over one of {b}, median"
+    found = median_interval([x / y for x, y in pairs])
+    return Evidence(what, len(record.seconds[first]), *found, units="rounds")
+
+
+CONTENDERS = {
+    "LoRA": LORA,
+    "ALoRA": "alora-ablation",
+    "ALoRA by plain passes": "ALoRA, plain passes",
+    "ALoRA-DNAS": "alora-dnas",
+    "SoRA": "sora",
+}  # names of the record, by how people call them
+ALLOCATION_COST_EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
+    f"run-{quantity}-{short}-over-{other.lower()}": partial(_over, ours, other, of_memory=of_memory)
+    for quantity, of_memory in (("time", False), ("memory", True))
+    for short, ours in (("replay", "ALoRA"), ("plain", "ALoRA by plain passes"))
+    for other in ("LoRA", "SoRA", "ALoRA-DNAS")
+}

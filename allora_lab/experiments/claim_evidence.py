@@ -70,16 +70,18 @@ def _still_growing(optimizer: str, first: int) -> Evidence | None:
     return _escape(f"{label}: ALLoRA's row norm at the end over after {first} steps", of_seed)
 
 
-def _loss(optimizer: str) -> Evidence | None:
-    """Return how much lower ALLoRA's training loss is, all steps averaged, than LoRA's at η × lr."""
+def _loss(optimizer: str, *, is_fast: bool) -> Evidence | None:
+    """Return ALLoRA's training loss, all steps averaged, less LoRA's at lr or at η × lr."""
     lr, label = OPTIMIZERS[optimizer].default_lr, OPTIMIZERS[optimizer].label
+    rate = scaled_rate(lr, ETA_SQUARED) if is_fast else lr
 
     def of_seed(records: list[RunRecord]) -> float:
         ours = find(records, method="allora", optimizer=optimizer, lr=lr)
-        theirs = find(records, method="lora", optimizer=optimizer, lr=scaled_rate(lr, ETA_SQUARED))
+        theirs = find(records, method="lora", optimizer=optimizer, lr=rate)
         return fmean(ours.trace["loss"]) - fmean(theirs.trace["loss"])
 
-    what = "ALLoRA's training loss averaged over all steps, less LoRA's at η × lr, nats"
+    other = "η × lr" if is_fast else "lr"
+    what = f"ALLoRA's training loss averaged over all steps, less LoRA's at {other}, nats"
     return _escape(f"{label}: {what}", of_seed)
 
 
@@ -127,8 +129,11 @@ EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
         for rate, is_fast in (("lora-at-lr", False), ("lora-at-eta-lr", True))
     },
     "sgd-unclipped-allora-drift-lora-at-eta-lr": drift_without_clipping,
-    "sgd-allora-loss": partial(_loss, "sgd"),
-    "adamw-allora-loss": partial(_loss, "adamw"),
+    **{
+        f"{optimizer}-allora-loss-{rate}": partial(_loss, optimizer, is_fast=is_fast)
+        for optimizer in ("sgd", "adamw")
+        for rate, is_fast in (("lora-at-lr", False), ("lora-at-eta-lr", True))
+    },
     "sgd-allora-still-growing": partial(_still_growing, "sgd", 96),
     "adamw-allora-still-growing": partial(_still_growing, "adamw", 80),
     **{

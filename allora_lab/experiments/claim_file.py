@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from allora_lab.checks import require_kind, require_known
+from allora_lab.experiments.allocation_cost import ALLOCATION_COST_EVIDENCE
 from allora_lab.experiments.claim_evidence import EVIDENCE
 from allora_lab.experiments.claim_flaws import FLAWS_EVIDENCE
 from allora_lab.experiments.claim_ranks import RANK_EVIDENCE
@@ -58,8 +59,12 @@ RECORDED = {
     **STABILITY_EVIDENCE,
     **FLAWS_EVIDENCE,
     **COST_EVIDENCE,
+    **ALLOCATION_COST_EVIDENCE,
     **RANK_EVIDENCE,
 }
+
+
+OF_SUBMISSION = "†"  # marks a sentence that the arXiv version no longer has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,10 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One claim of a paper, where to check it, and what came out; keys as in the file's head."""
+    """One claim of a paper, where to check it, and what came out; keys as in the file's head.
+
+    `arxiv` says what the arXiv version has in the place of a sentence that only the submission has.
+    """
 
     id: str
     section: str
@@ -99,7 +107,15 @@ class Claim:
     command: str = ""
     test: str = ""
     notebook: str = ""
+    arxiv: str = ""
     evidence: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def words_on_arxiv(self) -> list[str]:
+        """Return what the arXiv version has instead, as a sentence; nothing where it is the same."""
+        return [f"{OF_SUBMISSION} A sentence of the submission alone. {self.arxiv}"] * bool(
+            self.arxiv
+        )
 
 
 def read_claims(path: Path = CLAIMS) -> list[Claim]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from statistics import fmean, pstdev
 
 from allora_lab.experiments import allocation_runs
-from allora_lab.experiments.allocation_content import ATTENTION, FEED_FORWARD, share_of
+from allora_lab.experiments.allocation_content import ATTENTION, FEED_FORWARD, final_ranks, share_of
 from allora_lab.experiments.claim_rules import Evidence, evidence_of
 from allora_lab.experiments.rank_content import in_planted
 from allora_lab.experiments.rank_runs import (
@@ -15,6 +16,7 @@ from allora_lab.experiments.rank_runs import (
     read_rank_record,
     record_file,
 )
+from allora_lab.experiments.records import RunRecord
 from allora_lab.experiments.score_stability import (
     SEEDS as SCORED,
 )
@@ -25,6 +27,9 @@ from allora_lab.experiments.score_stability import (
     stability_config,
 )
 from allora_lab.experiments.score_stability import record_file as stability_file
+
+QUERY_KEY, VALUE = ATTENTION[:2], ATTENTION[2:]
+GROUPS = {QUERY_KEY: "query and key", VALUE: "value", FEED_FORWARD: "the feed-forward modules"}
 
 # by the name a claim uses: method, examples that score, ranks moved (None: one a module of a block)
 SETTINGS = {
@@ -80,7 +85,9 @@ def _stability(of: Callable[..., float], what: str) -> Evidence | None:
     return evidence_of(what, [of(read_stability(path)) for path in paths])
 
 
-def _share(dataset: str, moved: int | None, group: Sequence[str], start: float) -> Evidence | None:
+def _share(
+    dataset: str, moved: int | None, group: tuple[str, ...], start: float
+) -> Evidence | None:
     """Return the share of ALoRA's ranks that ends in a group of modules, less that at the start."""
     planned_runs = [
         config
@@ -91,10 +98,33 @@ def _share(dataset: str, moved: int | None, group: Sequence[str], start: float) 
     records = [allocation_runs.recorded_run(config) for config in planned_runs]
     if not records or None in records:
         return None
-    name = "query, key and value" if group == ATTENTION else "the feed-forward modules"
+    name = GROUPS[group]
     how = f", n_A = {moved}" if moved else ""
     what = f"{dataset}{how}: percent of the ranks that end in {name}, less those at the start"
     return evidence_of(what, [share_of(record, group) - start for record in records if record])
+
+
+def unevenness(record: RunRecord) -> float:
+    """Return the standard deviation of the final ranks over modules, over their mean."""
+    ranks = list(final_ranks(record).values())
+    return pstdev(ranks) / fmean(ranks)
+
+
+def _more_uneven(dataset: str) -> Evidence | None:
+    """Return how much more unevenly SoRA's ranks end than ALoRA's, by seed."""
+    by_method = []
+    for method, r in (("sora", 8), ("alora-ablation", 4)):
+        runs = [
+            allocation_runs.recorded_run(config)
+            for config in allocation_runs.planned_runs()
+            if (config.method, config.dataset, config.r) == (method, dataset, r)
+            and config.ranks_moved is None
+        ]
+        if not runs or None in runs:
+            return None
+        by_method.append([unevenness(run) for run in runs if run])
+    what = f"{dataset}: spread of the ranks over modules over their mean, SoRA's less ALoRA's"
+    return evidence_of(what, [a - b for a, b in zip(*by_method, strict=True)])
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
@@ -122,9 +152,14 @@ RANK_EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
             ("emotion", "emotion", None),
         )
         for group, modules, start in (
-            ("attention", ATTENTION, 50.0),
+            ("query-key", QUERY_KEY, 100 / 3),
+            ("value", VALUE, 100 / 6),
             ("feed-forward", FEED_FORWARD, 100 / 3),
         )
+    },
+    **{
+        f"sora-more-uneven-{dataset.replace('_', '-')}": partial(_more_uneven, dataset)
+        for dataset in ("rotten_tomatoes", "emotion")
     },
     "scores-two-batches-of-32": partial(
         _stability,

@@ -7,7 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from allora_lab.experiments.claim_file import VERDICTS, Claim, Judged, judge, read_claims
+from allora_lab.experiments.claim_file import (
+    OF_SUBMISSION,
+    VERDICTS,
+    Claim,
+    Judged,
+    judge,
+    read_claims,
+)
 from allora_lab.experiments.claim_numbers import filled_in
 from allora_lab.files import REPOSITORY, written_whole
 
@@ -23,7 +30,7 @@ supports it, or a test refutes it. **open**: the runs cannot tell, or are not re
 **not testable here**: it needs what a laptop has not. Each number's rule stands behind it: *above v*, *below v*
 and *v ± m* cannot tell where the interval holds both sides; *clearly above v* is for a claim of significance, and
 *interval holds v* for one that there is no evident difference: these two support or contradict. Quotes are of the ICLR submission unless the arXiv
-version is named; the submission's "ALLoRA" has dropout 0.05 and is `allora-dropout` here, its "ALLoRA-0" is
+version is named; † marks what the arXiv version no longer says; the submission's "ALLoRA" has dropout 0.05 and is `allora-dropout` here, its "ALLoRA-0" is
 `allora`. This page is made by `python -m allora_lab.experiments.claims` from `docs/claims.toml`."""
 
 
@@ -59,23 +66,28 @@ def _counted(claims: Sequence[Claim]) -> str:
 
 def _table(rows: Sequence[tuple[Claim, list[Judged]]]) -> str:
     lines = [
-        "| verdict | the paper says | where | n | mean (95 % interval) |",
+        "| verdict | the claim, as it is tested | where | n | mean (95 % interval) |",
         "|---|---|---|---|---|",
     ]
     for claim, judged in rows:
         found = [piece.evidence for piece in judged if piece.evidence]
         seeds = "<br>".join(str(evidence.n) for evidence in found) or NOTHING
         numbers = "<br>".join(evidence.words() for evidence in found) or NOTHING
-        says = f"[{claim.claim}](#{claim.id})"
+        says = f"[{claim.claim}](#{claim.id}){_mark(claim)}"
         lines.append(
             f"| **{VERDICTS[claim.verdict]}** | {says} | {claim.where} | {seeds} | {numbers} |"
         )
     return "\n".join(lines)
 
 
+def _mark(claim: Claim) -> str:
+    return f" {OF_SUBMISSION}" if claim.arxiv else ""
+
+
 def _details(claim: Claim, judged: Sequence[Judged]) -> str:
     lines = [f"#### {claim.id}", f"> {claim.quote} ({claim.where})", ""]
     lines.append(f"**{VERDICTS[claim.verdict]}**: {filled_in(claim.verdict_text)}")
+    lines += [part for words in claim.words_on_arxiv for part in ("", words)]
     lines += [""] + [f"- {piece.words()}" for piece in judged] if judged else []
     lines += ["", _where_to_look(claim)]
     return "\n".join(lines)
@@ -126,9 +138,9 @@ def verdict_table() -> str:
         row = [str(counts[paper, key]) for key in VERDICTS]
         lines.append(f"| claims of {paper} | {' | '.join(row)} |")
     by_id = {claim.id: claim for claim in claims}
-    lines += ["", "| | what the paper says | verdict |", "|---|---|---|"]
+    lines += ["", "| | the claim, as it is tested | verdict |", "|---|---|---|"]
     for claim in map(by_id.__getitem__, IN_SHORT):
-        says = f"[{claim.claim}](docs/fidelity.md#{claim.id})"
+        says = f"[{claim.claim}](docs/fidelity.md#{claim.id}){_mark(claim)}"
         lines.append(f"| {claim.paper}, {claim.where} | {says} | **{VERDICTS[claim.verdict]}** |")
     return "\n".join(lines)
 

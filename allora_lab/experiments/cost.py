@@ -26,7 +26,7 @@ class CostRecord:
     """
 
     seconds: dict[str, list[float]]
-    peak_bytes: dict[str, int]
+    peak_bytes: dict[str, float]
     r: int
     batch: int
     tokens: int

@@ -4,12 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from allora_lab.experiments import dropout_epochs
-from allora_lab.experiments.ablation import PAPER_METHOD, RIVALS
+from allora_lab.experiments.ablation import PAPER_METHOD, RIVALS, with_dropout
 from allora_lab.experiments.collected import collect
 from allora_lab.experiments.comparison import ComparisonResult
 from allora_lab.experiments.epochs import at_epoch
 from allora_lab.experiments.paper_numbers import DropoutRow, paper_differences, read_paper_table
-from allora_lab.experiments.perception import AT_LR, AT_SCALED_LR, ON_UPDATE, by_optimizer
+from allora_lab.experiments.perception import (
+    AT_LR,
+    AT_SCALED_LR,
+    BOTH_DROPOUT,
+    ON_UPDATE,
+    WITH_DROPOUT,
+    by_optimizer,
+)
 from allora_lab.experiments.statistics import Estimate, PairedResult, paired
 from allora_lab.training.optimizers import OPTIMIZERS
 
@@ -54,7 +61,12 @@ def _paper(table: str, ours: str, theirs: str) -> str:
 def _perception() -> list[Headline]:
     collected, rows = collect("perception"), []
     named = {
-        AT_SCALED_LR: ("ALLoRA - LoRA at η × lr", _paper("perception", "ALLoRA", "LoRA")),
+        WITH_DROPOUT: ("ALLoRA - LoRA + dropout at η × lr", _paper("perception", "ALLoRA", "LoRA")),
+        BOTH_DROPOUT: (
+            "ALLoRA + dropout - LoRA + dropout at η × lr",
+            _paper("perception", "ALLoRA+D", "LoRA"),
+        ),
+        AT_SCALED_LR: ("ALLoRA - LoRA at η × lr", ""),
         AT_LR: ("ALLoRA - LoRA at lr", ""),
         ON_UPDATE: ("ALLoRA on the update (ours) - LoRA at η × lr", ""),
     }
@@ -67,9 +79,10 @@ def _perception() -> list[Headline]:
 def _ablation() -> list[Headline]:
     collected, rows = collect("ablation"), []
     for name, rival in RIVALS.items():
-        paper = f"{_paper('ablation', PAPER_METHOD, rival)}, with dropout"
-        what = f"{name}, AdamW".replace(" x eta", " × η")
-        rows += _headline(what, paper, collected.comparison(name))
+        paper = _paper("ablation", PAPER_METHOD, rival)
+        for ours, printed in ((with_dropout(name), paper), (name, "")):
+            what = f"{ours}, AdamW".replace(" x eta", " × η")
+            rows += _headline(what, printed, collected.comparison(ours))
     return rows
 
 

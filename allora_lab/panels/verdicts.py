@@ -67,7 +67,7 @@ def counted(found: Sequence[Claim]) -> str:
 def _row(claim_id: str) -> str:
     """Return a claim as a row of the table, with its evidence judged and its numbers computed."""
     claim = next(claim for claim in claims() if claim.id == claim_id)
-    measured = [filled_in(claim.verdict_text), *_evidence_of(claim)]
+    measured = [filled_in(claim.verdict_text), *claim.words_on_arxiv, *_evidence_of(claim)]
     cells = (
         html.escape(claim.where),
         f"{html.escape(claim.claim)}<br><i>{html.escape(claim.quote)}</i>",

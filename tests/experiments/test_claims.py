@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from allora_lab.experiments.claim_evidence import EVIDENCE
-from allora_lab.experiments.claim_file import Claim, judge, read_claims
+from allora_lab.experiments.claim_file import RECORDED, Claim, judge, read_claims
 from allora_lab.experiments.claim_numbers import NUMBERS, filled_in
 from allora_lab.experiments.claim_rules import (
     CANNOT_TELL,
@@ -18,7 +17,6 @@ from allora_lab.experiments.claim_rules import (
     Evidence,
     evidence_of,
 )
-from allora_lab.experiments.claim_sweeps import DROPOUT_EVIDENCE, STABILITY_EVIDENCE
 from allora_lab.experiments.claims import RULES_IN_WORDS, fidelity_markdown
 from allora_lab.experiments.dropout_ols import PLACEMENTS, dropout_ols_content
 from allora_lab.experiments.hessian import hessian_content
@@ -141,8 +139,7 @@ def test_what_is_not_recorded_leaves_a_claim_open(tmp_path, monkeypatch):
     assert piece.evidence is None
     with pytest.raises(ValueError, match="not recorded yet; choose open"):
         judge(a_claim("holds", UP))
-    every = {**EVIDENCE, **DROPOUT_EVIDENCE, **STABILITY_EVIDENCE}
-    assert {name for name, of in every.items() if of()} == set()
+    assert {name for name, of in RECORDED.items() if of()} == set()
 
 
 @pytest.mark.parametrize(
