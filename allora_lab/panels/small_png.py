@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from PIL import Image as Pixels
 
-COLOURS = 256
+COLOURS = 64
 
 
 def small_png(figures: Sequence[Figure], dpi: int = 100) -> bytes:
