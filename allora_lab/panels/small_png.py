@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from PIL import Image as Pixels
 
-COLOURS = 64
+COLOURS = 128
 
 
 def small_png(figures: Sequence[Figure], dpi: int = 100) -> bytes:

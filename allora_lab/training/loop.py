@@ -119,4 +119,5 @@ def train(
 
         if saved:  # also of a finished run, whose evaluation may yet be interrupted
             save_checkpoint(saved, run_id, model, optimizer, Progress(done, trace), hook)
+        processes.wait()  # else another could look for the checkpoint before it is written
     return Progress(done, trace)

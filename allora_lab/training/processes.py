@@ -67,6 +67,10 @@ class Processes:
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag)
 
+    def wait(self) -> None:
+        """Return once every process has come here: what the first has written is there then."""
+        self.agree(False)
+
     @torch.no_grad()
     def average(
         self, parameters: Iterable[Tensor], loss: Tensor, share: Mapping[str, Tensor]

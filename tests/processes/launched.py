@@ -5,6 +5,7 @@ Writes `rank<k>.json` into FOLDER, and the trained tensors of a tiny model as `r
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -15,6 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from allora_lab import inject_adapters
 from allora_lab.adapters.inject import adapter_state_dict
 from allora_lab.data.answers import IGNORED
+from allora_lab.training import loop
+from allora_lab.training.checkpoint import save_checkpoint
 from allora_lab.training.loop import train
 from allora_lab.training.optimizers import build_optimizer
 from allora_lab.training.processes import Processes, joined
@@ -73,6 +76,12 @@ def refusal(processes: Processes) -> str:
     return ""
 
 
+def late(*arguments: object) -> None:
+    """Save a checkpoint after a second."""
+    time.sleep(1.0)
+    save_checkpoint(*arguments)
+
+
 def main(folder: Path) -> None:
     """Train, stop, and differ, and write down what came of it."""
     sent = []
@@ -86,6 +95,7 @@ def main(folder: Path) -> None:
         dist.all_reduce = counted
         model, trace = trained(processes)
         most = max(sent)
+        loop.save_checkpoint = late  # a slow disk: no process may go on before it has written
         stopped = trained(
             processes,
             checkpoint=folder / "stopped.safetensors",
