@@ -68,9 +68,8 @@ def train(
     `evaluate()` is asked and its values kept in `trace["evaluations"]`; it must leave the model and
     the optimizer as they were.  `hook` is the method's own part (see `allocation.hook`); what it
     returns after a step is traced.  Of several `processes` each is given its share of the batch, and
-    the first alone evaluates and saves.  `model(**batch)` must have a `.loss`.  `on_step` sees the
-    progress after every step, `should_stop` is asked before every step.  The checkpoint is written
-    every `save_every` steps, on a stop and at the end.
+    the first alone evaluates and saves.  `model(**batch)` must have a `.loss`.  `should_stop` is asked
+    before a step, `on_step` sees it after.  A checkpoint is written every `save_every`, and at the end.
 
     Returns the progress: `done` < `steps` if stopped; the trace has `loss` of every step (nats),
     and lists beside `step` with the norms (see `training.trace`).  Raises NonFiniteLossError at the
