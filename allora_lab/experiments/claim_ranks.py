@@ -28,8 +28,8 @@ from allora_lab.experiments.score_stability import (
 )
 from allora_lab.experiments.score_stability import record_file as stability_file
 
-QUERY_KEY, VALUE = ATTENTION[:2], ATTENTION[2:]
-GROUPS = {QUERY_KEY: "query and key", VALUE: "value", FEED_FORWARD: "the feed-forward modules"}
+QUERY_KEY = ATTENTION[:2]
+GROUPS = {QUERY_KEY: "query and key", FEED_FORWARD: "the feed-forward modules"}
 
 # by the name a claim uses: method, examples that score, ranks moved (None: one a module of a block)
 SETTINGS = {
@@ -153,7 +153,6 @@ RANK_EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
         )
         for group, modules, start in (
             ("query-key", QUERY_KEY, 100 / 3),
-            ("value", VALUE, 100 / 6),
             ("feed-forward", FEED_FORWARD, 100 / 3),
         )
     },

@@ -27,11 +27,15 @@ number (that it is above 0, or within 5 % of 1), and its 95 % t-interval over n 
 *contradicts* it, or *cannot tell*. **holds**: all of it supports the claim, or, without runs, a test proves
 it. **holds only if …**: some does, and the text says when. **does not hold**: some contradicts it and none
 supports it, or a test refutes it. **open**: the runs cannot tell, or are not recorded yet.
-**not testable here**: it needs what a laptop has not. Each number's rule stands behind it: *above v*, *below v*
-and *v ± m* cannot tell where the interval holds both sides; *clearly above v* is for a claim of significance, and
-*interval holds v* for one that there is no evident difference: these two support or contradict. Quotes are of the ICLR submission unless the arXiv
-version is named; † marks what the arXiv version no longer says; the submission's "ALLoRA" has dropout 0.05 and is `allora-dropout` here, its "ALLoRA-0" is
-`allora`. This page is made by `python -m allora_lab.experiments.claims` from `docs/claims.toml`."""
+**not testable here**: it needs what a laptop has not.
+
+Each number's rule stands behind it. *Above v*, *below v* and *v ± m* support or contradict by the whole interval,
+and cannot tell where it reaches to both sides. *Clearly above v* is for a claim of significance, *interval holds v*
+for one of no evident difference: an interval that holds v contradicts the first and supports the second.
+
+Quotes of ALLoRA are of the ICLR submission unless the arXiv version is named; † marks what the arXiv version no
+longer says. The submission's "ALLoRA" has dropout 0.05 and is `allora-dropout` here, its "ALLoRA-0" is `allora`.
+This page is made by `python -m allora_lab.experiments.claims` from `docs/claims.toml`."""
 
 
 def fidelity_markdown() -> str:
