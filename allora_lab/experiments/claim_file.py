@@ -113,7 +113,7 @@ class Claim:
     @property
     def words_on_arxiv(self) -> list[str]:
         """Return what the arXiv version has instead, as a sentence; nothing where it is the same."""
-        return [f"{OF_SUBMISSION} A sentence of the submission alone. {self.arxiv}"] * bool(
+        return [f"{OF_SUBMISSION} Of the submission alone: the arXiv version {self.arxiv}"] * bool(
             self.arxiv
         )
 

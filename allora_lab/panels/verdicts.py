@@ -17,7 +17,7 @@ from allora_lab.panels.tools import PANEL, tools
 ALL = "all"
 COLUMNS = {  # with their widths
     "where": "9%",
-    "the paper says": "30%",
+    "the claim, and the paper's words": "30%",
     "verdict": "9%",
     "what was measured": "34%",
     "how to check": "18%",

@@ -70,5 +70,5 @@ def test_a_sentence_of_the_submission_alone_says_what_the_arxiv_version_has():
     text = dict.fromkeys(("id", "section", "where", "quote", "claim", "verdict_text"), "x")
     claim = Claim(**text, paper="ALLoRA", verdict="open")
     assert claim.words_on_arxiv == []
-    (words,) = replace(claim, arxiv="It has another.").words_on_arxiv
-    assert words == "† A sentence of the submission alone. It has another."
+    (words,) = replace(claim, arxiv="has another.").words_on_arxiv
+    assert words == "† Of the submission alone: the arXiv version has another."
