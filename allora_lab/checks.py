@@ -1,9 +1,32 @@
 """What is said of bad input: one sentence with what is wrong, what was expected and what to do."""
 
 import difflib
+import dis
 import math
 from collections.abc import Iterable
 from typing import Any, get_args
+
+# What a `raise` of this package says to its user: a value, a file, a number, a missing library.
+SPOKEN = (ValueError, OSError, ArithmeticError, ModuleNotFoundError)
+
+
+def is_for_the_user(error: BaseException) -> bool:
+    """Return whether an error speaks to the user, and is no bug of this package or of a library.
+
+    It does when a `raise` statement of this package raised it, or when the operating system did (a
+    file that is missing, a full disk).  The ValueError of a library, or of a builtin that this
+    package calls, such as `int`, was not foreseen: it is a bug, and its traceback must be seen.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return True
+    last = error.__traceback__
+    if last is None or not isinstance(error, SPOKEN):
+        return False
+    while last.tb_next:
+        last = last.tb_next
+    code, module = last.tb_frame.f_code.co_code, last.tb_frame.f_globals.get("__name__", "")
+    is_raise = code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return is_raise and module.split(".")[0] == "allora_lab"
 
 
 def require_known(kind: str, key: str, valid: Iterable[str]) -> None:

@@ -56,7 +56,7 @@ MAY_IMPORT = {
     },
     "sweep_commands": {"checks", "commands", "config", "experiments", "files", "training"},
     "plan_command": {"checks", "planning"},
-    "cli": {"__init__", "commands", "plan_command", "sweep_commands"},
+    "cli": {"__init__", "checks", "commands", "plan_command", "sweep_commands"},
     "__main__": {"cli"},
     "__init__": set(),
 }
