@@ -3,12 +3,15 @@
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from allora_lab import __version__
+from allora_lab.checks import SPOKEN, is_for_the_user
 
 SWEEP_ACTIONS = ("sweep", "status", "tables")
+BUG = "This is a bug in allora_lab or in a library it uses: please report it with this traceback."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,6 +30,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_tables(commands)
     _add_plan(commands)
+    for command in commands.choices.values():
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -152,23 +157,42 @@ def _add_plan(commands: argparse._SubParsersAction) -> None:
     plan.set_defaults(action="plan")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; bad input prints one sentence and returns 2, Ctrl-C returns 130."""
-    options = _parser().parse_args(arguments)
-    from allora_lab import commands, plan_command, sweep_commands  # after --help: they import torch
+def _sentence(error: BaseException) -> str:
+    """Return what is said of an error in one line."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
 
-    module = sweep_commands if options.action in SWEEP_ACTIONS else commands
-    module = plan_command if options.action == "plan" else module
-    action: Callable[[argparse.Namespace], None] = getattr(module, options.action)
+
+def _require_one_process(action: str) -> None:
+    if action != "run" and os.environ.get("WORLD_SIZE", "1") not in ("0", "1", ""):
+        raise ValueError(
+            f"{action} is for one process, and a launcher started several: only run shares its "
+            "work; for a sweep use --workers N"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; bad input prints one sentence and returns 2, Ctrl-C returns 130.
+
+    Any other exception is a bug: it leaves with its traceback and a note that says so.
+    """
+    options = _parser().parse_args(arguments)
     try:
-        if options.action != "run" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError(
-                f"{options.action} is for one process, and a launcher started several: only run shares "
-                "its work; for a sweep use --workers N"
-            )
+        from allora_lab import commands, plan_command, sweep_commands  # they import torch
+
+        module = sweep_commands if options.action in SWEEP_ACTIONS else commands
+        module = plan_command if options.action == "plan" else module
+        action: Callable[[argparse.Namespace], None] = getattr(module, options.action)
+        _require_one_process(options.action)
         action(options)
-    except (ValueError, OSError, ArithmeticError, ModuleNotFoundError) as error:
-        print(f"allora-lab: {error}", file=sys.stderr)
+    except SPOKEN as error:
+        if not is_for_the_user(error):
+            error.add_note(BUG)
+            raise
+        if options.debug:
+            traceback.print_exception(error)
+        print(f"allora-lab: {_sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("allora-lab: stopped", file=sys.stderr)

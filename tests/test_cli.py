@@ -9,7 +9,7 @@ import peft
 import pytest
 
 from allora_lab import load_model, load_text
-from allora_lab.cli import main
+from allora_lab.cli import _whole_or_all, main
 from allora_lab.config import config_from
 from allora_lab.experiments.tasks import evaluation_split
 from allora_lab.training.evaluate import evaluate
@@ -184,3 +184,36 @@ def test_figures_and_data_and_sweeps_are_listed(tmp_path, capsys):
     assert "s: 2 runs, 1 of this share to run" in said  # rank 2 is recorded in results/escape
     assert main(["status", "s.toml"]) == 0
     assert re.search(r"^s +2 +1 +0 +0 +1$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_an_error_of_a_library_is_a_bug_and_leaves_with_its_traceback(monkeypatch):
+    import torch
+
+    def refuse(*_arguments, **_settings):
+        raise ValueError("a library's own words")
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", refuse)
+    with pytest.raises(ValueError, match="own words") as caught:
+        main(["run", "--method", "lora", *SHORT])
+    assert "bug" in caught.value.__notes__[0]
+
+
+def test_only_a_raise_of_this_package_or_the_system_speaks_to_the_user(tmp_path):
+    from allora_lab.checks import is_for_the_user, require_at_least
+
+    def raised(call, *arguments):
+        with pytest.raises((ValueError, OSError)) as caught:
+            call(*arguments)
+        return is_for_the_user(caught.value)
+
+    assert raised(require_at_least, "r", 0, 1)
+    assert raised((tmp_path / "none").read_text)
+    assert not raised(int, "x")
+    assert not raised(_whole_or_all, "x")  # int's own error, though the innermost frame is ours
+
+
+def test_debug_shows_the_traceback_of_bad_input_as_well(capsys):
+    assert main(["run", "--method", "allorra", "--debug"]) == 2
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.splitlines()[-1].startswith("allora-lab: ")

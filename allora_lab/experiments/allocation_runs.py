@@ -4,11 +4,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from allora_lab.config import HOOK_COUNTS, HOOK_RATES, RunConfig, config_from
+from allora_lab.config import RunConfig, config_from
 from allora_lab.experiments.records import RunRecord, find_record, found_records, recorded
 from allora_lab.experiments.sweep import read_sweep, read_toml
 from allora_lab.files import REPOSITORY
 from allora_lab.methods import get_method
+from allora_lab.settings import HOOK_SETTINGS
 
 SWEEP = "allocation"
 ROUNDS = 4
@@ -36,7 +37,7 @@ def allocation_config(
     method: str, r: int, ranks_moved: int | None = None, seed: int = 0, **changes: Any
 ) -> RunConfig:
     """Return a run: r ranks a module at the start; what the method does not read is left out."""
-    unread = {*HOOK_COUNTS, *HOOK_RATES} - set(get_method(method).hook_settings)
+    unread = set(HOOK_SETTINGS) - set(get_method(method).hook_settings)
     moving = {"ranks_moved": ranks_moved, "rounds": ROUNDS, **changes}
     settings = {**base_settings(), "method": method, "r": r, "seed": seed, **moving}
     return config_from({k: v for k, v in settings.items() if k not in unread})

@@ -13,8 +13,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from allora_lab.checks import require_kind, require_known
-from allora_lab.config import HOOK_COUNTS, HOOK_RATES, RunConfig, config_from, scaled_rate
+from allora_lab.config import RunConfig, config_from, scaled_rate
 from allora_lab.methods import METHODS
+from allora_lab.settings import HOOK_SETTINGS
 
 SETTINGS = tuple(field.name for field in fields(RunConfig) if field.name != "seed")
 KEYS = ("name", "ours", "theirs", "match", "metric")
@@ -27,7 +28,6 @@ METRICS = (
 )  # from 0 to 1, more is better
 RATES = ("lr", "eta_squared")
 QUANTITIES = (*RATES, "peak_lr")
-HOOK_SETTINGS = (*HOOK_COUNTS, *HOOK_RATES)
 
 
 @dataclass(frozen=True)

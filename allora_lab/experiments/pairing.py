@@ -6,13 +6,13 @@ from typing import Any
 
 from allora_lab.config import RunConfig
 from allora_lab.experiments.comparison_config import (
-    HOOK_SETTINGS,
     RATES,
     SETTINGS,
     Comparison,
     peak_lr,
 )
 from allora_lab.methods import get_method
+from allora_lab.settings import HOOK_SETTINGS
 
 
 def by_setting(configs: Iterable[RunConfig]) -> dict[RunConfig, dict[int, RunConfig]]:

@@ -22,6 +22,8 @@ from allora_lab.config import RunConfig, config_from
 from allora_lab.experiments.comparison_config import Comparison, comparisons_from
 from allora_lab.experiments.records import failure_path, found_records
 
+LARGEST_TOML = 1_000_000  # bytes; a sweep of this repository has a few thousand
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -50,7 +52,23 @@ class Sweep:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's values; ValueError says where it is malformed."""
-    return toml_values(path, path.read_text())
+    return toml_values(path, toml_text(path))
+
+
+def toml_text(path: Path) -> str:
+    """Return the text of a TOML file; ValueError for a folder, a large file or one not in UTF-8."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a TOML file in it")
+    if path.exists() and path.stat().st_size > LARGEST_TOML:
+        raise ValueError(
+            f"{path} has more than {LARGEST_TOML:,} bytes, so it is no TOML of settings"
+        )
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8"
+        ) from None
 
 
 def toml_values(path: Path, text: str) -> dict[str, Any]:
@@ -59,6 +77,12 @@ def toml_values(path: Path, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ValueError(
+            f"{path} nests brackets too deeply: write plain lists and tables"
+        ) from None
+    except ValueError as error:  # a whole number of thousands of digits
+        raise ValueError(f"{path} has a value that cannot be read ({error}): correct it") from None
 
 
 def expand_block(base: dict[str, Any], block: dict[str, Any]) -> list[RunConfig]:
@@ -78,7 +102,7 @@ def expand_block(base: dict[str, Any], block: dict[str, Any]) -> list[RunConfig]
 
 def read_sweep(path: Path) -> Sweep:
     """Return the sweep of a TOML file; ValueError names a key or value that is wrong."""
-    return _sweep_in(path, path.read_text())
+    return _sweep_in(path, toml_text(path))
 
 
 @lru_cache(maxsize=64)

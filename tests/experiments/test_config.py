@@ -1,10 +1,15 @@
+import json
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from allora_lab.allocation.settings import AllocationSettings
-from allora_lab.config import HOOK_COUNTS, HOOK_RATES, RunConfig, config_from, scaled_rate
+from allora_lab.config import RunConfig, config_from, scaled_rate
 from allora_lab.methods import METHODS
+from allora_lab.models.load import DTYPES
+from allora_lab.settings import HOOK_SETTINGS
+from allora_lab.training.optimizers import OPTIMIZERS, SCHEDULES
 
 OTHER = {
     "method": "allora-od",
@@ -34,6 +39,7 @@ OTHER = {
     "dtype": "bfloat16",
     "compile": True,
     "gradient_checkpointing": True,
+    "gradient_accumulation_steps": 2,
 }
 # What only some methods read, each with one that does.
 READ_BY = {
@@ -88,7 +94,7 @@ def test_a_rate_written_whole_is_the_same_run():
 
 def test_every_setting_a_hook_reads_is_one_a_run_can_have():
     read = {name for row in METHODS.values() for name in row.hook_settings}
-    assert read == READ_BY.keys() == {*HOOK_COUNTS, *HOOK_RATES}
+    assert read == READ_BY.keys() == {*HOOK_SETTINGS}
     known = {field.name for field in fields(AllocationSettings)} | {"score_size"}
     assert read == known
 
@@ -176,7 +182,7 @@ def test_scaled_rate_is_eta_times_lr_to_four_digits():
         ({"method": "allora", "lora_alpha": 4.0}, "allora does not use lora_alpha"),
         ({"method": "allora", "eta_squared": float("nan")}, "eta_squared must be a finite"),
         ({"method": "lora", "lr": 0.0}, "lr must be a finite number above 0"),
-        ({"method": "lora", "lr": float("inf")}, "lr must be a finite number above 0"),
+        ({"method": "lora", "lr": float("inf")}, "lr must be a finite number"),
         ({"method": "lora", "head_lr": -1.0}, "head_lr must be"),
         ({"method": "lora", "clip_norm": 0.0}, "clip_norm must be"),
         ({"method": "lora", "lora_dropout": 1.0}, "lora_dropout must be"),
@@ -210,3 +216,57 @@ def test_a_bad_value_is_one_clear_sentence(values, message):
     with pytest.raises(ValueError, match=message) as caught:
         config_from(values)
     assert "\n" not in str(caught.value)
+
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def test_every_record_has_the_name_that_its_settings_give_it():
+    named, settings = 0, {field.name for field in fields(RunConfig)}
+    for path in sorted(RESULTS.rglob("*.json")):
+        record = json.loads(path.read_text())
+        config = record.get("config", {}) if isinstance(record, dict) else {}
+        if "method" in config and config.keys() <= settings:  # others are of other studies
+            assert config_from(config).run_id == record["run_id"]
+            named += 1
+    assert named > 1100
+
+
+def test_the_choices_that_help_prints_are_the_tables():
+    by_name = {field.name: field.metadata.get("choices") for field in fields(RunConfig)}
+    assert by_name["optimizer"] == tuple(OPTIMIZERS)
+    assert by_name["schedule"] == tuple(SCHEDULES)
+    assert by_name["dtype"] == tuple(DTYPES)
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"method": "allora", "eta_squared": 0}, "above 0"),
+        ({"method": "allora", "eta_squared": -0.0}, "above 0"),
+        ({"method": "lora", "seed": 2**63}, "at most"),
+        ({"method": "lora", "seed": 10**5000}, "at most"),
+        ({"method": "lora", "lr": 10**400}, "finite"),
+        ({"method": "lora", "weight_decay": float("inf")}, "finite"),
+        ({"method": "lora", "r": 99999999999999999999}, "at most"),
+        ({"method": "lora", "steps": 10**12}, "at most"),
+        ({"method": "lora", "target_modules": []}, "empty"),
+        ({"method": "lora", "target_modules": ["query", 3]}, "text"),
+        ({"method": "lora", "target_modules": 3}, "text"),
+        ({"method": "lora", "model": "a\0b"}, "printed"),
+        ({"method": "lora", "dataset": ""}, "printed"),
+        ({"method": "lora", "dataset": "x" * 300}, "file"),
+        ({"method": "lora", "gradient_accumulation_steps": 0}, "at least 1"),
+        ({"method": "lora", "epochs": 3}, "steps"),
+    ],
+)
+def test_a_value_no_run_can_have_is_refused_at_the_border(values, word):
+    with pytest.raises(ValueError, match=word) as caught:
+        config_from(values)
+    assert len(str(caught.value)) < 700
+
+
+def test_dropout_0_is_not_taken_for_not_given():
+    assert RunConfig(method="allora-dropout", lora_dropout=0.0).lora_dropout == 0.0
+    assert RunConfig(method="allora-dropout").lora_dropout == 0.05
+    assert RunConfig(method="lora", lora_dropout=0.0).run_id == RunConfig(method="lora").run_id
