@@ -11,13 +11,16 @@ from typing import Any
 
 REMEDY = "correct it, or fetch the model again"
 NO_MODEL = "describes no model that transformers can build"
-MOST_LAYERS = 10_000  # where there are no weights to count them by
+MOST_LAYERS = 10_000  # where there are no weights whose tensors bound their number
 LARGEST_SIZE = 2**31
 LAYERS = (
     *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers"),
     *("decoder_layers", "num_encoder_layers", "num_decoder_layers", "num_hidden_groups"),
 )
-COUNTS = ("num_labels", "num_experts", "num_local_experts", "n_routed_experts")  # may be 0
+COUNTS = (  # may be 0
+    *("num_labels", "num_experts", "num_local_experts", "n_routed_experts"),
+    "chunk_size_feed_forward",
+)
 SIZES = (
     *("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads"),
     *("num_key_value_heads", "head_dim", "max_position_embeddings", "embedding_size"),
@@ -27,15 +30,15 @@ SIZES = (
 )
 
 
-def read_config_file(folder: Path, most_layers: int = MOST_LAYERS) -> dict[str, Any]:
+def read_config_file(folder: Path, tensors: int | None = None) -> dict[str, Any]:
     """Return a folder's config.json as a dictionary whose sizes can be built.
 
     Parameters
     ----------
     folder
         The model's folder.
-    most_layers
-        The largest number of layers that makes sense, such as the number of stored tensors.
+    tensors
+        How many tensors the weights hold, and so the largest number of layers; None is 10,000.
 
     Raises
     ------
@@ -54,6 +57,7 @@ def read_config_file(folder: Path, most_layers: int = MOST_LAYERS) -> dict[str, 
         raise _wrong(path, "model_type", config["model_type"], "the name of a kind of model")
     if not _is_auto_map(config.get("auto_map")):
         raise _wrong(path, "auto_map", config["auto_map"], "an object of names of classes")
+    most_layers = MOST_LAYERS if tensors is None else tensors
     for key, value in _settings(config):
         if key in LAYERS:
             _require_whole(path, key, value, 1, most_layers)

@@ -66,7 +66,7 @@ def require_whole(folder: Path) -> None:
     for name in TOKENIZER_FILES:
         if name.endswith(".json") and (folder / name).is_file():
             _require_json_object(folder / name)
-    read_config_file(folder, most_layers=len(stored_tensors(folder)))
+    read_config_file(folder, tensors=len(stored_tensors(folder)))
 
 
 def _require_json_object(path: Path) -> None:
@@ -94,6 +94,8 @@ def stored_tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         raise ValueError(
             f"the weights in {folder} are damaged or cut short ({error}): fetch them again"
         ) from error
+    if not stored:
+        raise ValueError(f"the weights in {folder} hold no tensor: fetch them again")
     return stored
 
 
