@@ -1,16 +1,20 @@
-"""What transformers, tokenizers and safetensors raise over a model folder, as one sentence."""
+"""What transformers, tokenizers and safetensors raise over a model's files, as one sentence."""
 
 import textwrap
 from types import TracebackType
 
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 
-RAISED = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
-    *(AssertionError, RuntimeError, ImportError, MemoryError, SafetensorError),
-    StrictDataclassError,
-)
+def _raised() -> tuple[type[Exception], ...]:
+    """Return what the libraries raise; they are imported where something was raised alone."""
+    from huggingface_hub.errors import StrictDataclassError
+    from jinja2 import TemplateError
+    from safetensors import SafetensorError
+
+    return (
+        *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+        *(AssertionError, RuntimeError, ImportError, MemoryError),
+        *(SafetensorError, StrictDataclassError, TemplateError),
+    )
 
 
 class Refusing:
@@ -35,7 +39,7 @@ class Refusing:
         _traceback: TracebackType | None,
     ) -> None:
         """Replace a library's error; leave every other one alone."""
-        if kind is Exception or isinstance(error, RAISED):
+        if error is not None and (kind is Exception or isinstance(error, _raised())):
             lines = " ".join(str(error).split())
             reason = f"{type(error).__name__}: {textwrap.shorten(lines, 200)}"
             raise ValueError(f"{self.what} ({reason}): {self.remedy}") from error

@@ -27,7 +27,7 @@ from allora_lab.models.dropout import zero_config_dropout
 from allora_lab.models.hub import cached_snapshot, fetch_snapshot
 from allora_lab.models.load import DTYPES, HUB_ID, TASKS
 from allora_lab.models.minilm import minilm_folder
-from allora_lab.models.refusal import RAISED, Refusing
+from allora_lab.models.refusal import Refusing
 from allora_lab.planning.rehearsal import ATTENTION
 
 
@@ -149,7 +149,7 @@ def _from_config(auto: Any, config: PreTrainedConfig, dtype: torch.dtype) -> Pre
     """Build a model with fused attention where its family has it, else with the family's own."""
     try:
         return auto.from_config(config, dtype=dtype, attn_implementation=ATTENTION)
-    except RAISED as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         if "Unrecognized configuration class" in str(error):
             raise ValueError(
                 f"a model of type {config.model_type!r} cannot be built for this task: choose "
