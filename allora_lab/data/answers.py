@@ -20,11 +20,12 @@ IGNORED = -100  # the label that a cross-entropy leaves out
 
 @dataclass(frozen=True)
 class EncodedAnswers:
-    """Token ids of prompt and answer, where the answer starts in them, and the id that pads."""
+    """Token ids of prompt and answer, where the answer starts in them, the id that pads, what was cut."""
 
     token_ids: tuple[tuple[int, ...], ...]
     answer_from: tuple[int, ...]
     pad_token_id: int
+    was_cut: tuple[bool, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of prompts."""
@@ -37,9 +38,8 @@ class EncodedAnswers:
 
     def part(self, start: int, stop: int) -> "EncodedAnswers":
         """Return the rows from `start` to before `stop`."""
-        return EncodedAnswers(
-            self.token_ids[start:stop], self.answer_from[start:stop], self.pad_token_id
-        )
+        ids, starts = self.token_ids[start:stop], self.answer_from[start:stop]
+        return EncodedAnswers(ids, starts, self.pad_token_id, self.was_cut[start:stop])
 
     def targets(self, rows: Sequence[int], longest: int) -> Tensor:
         """Return labels (batch, tokens): the ids of the answer, -100 elsewhere."""
@@ -50,12 +50,12 @@ class EncodedAnswers:
         return labels
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str, room: int) -> list[int]:
-    """Return the ids of a prompt, without the end-of-text token; its last `room` if it has more."""
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str, room: int | None = None) -> list[int]:
+    """Return the ids of a prompt without the end-of-text token; its last `room` if it has more."""
     ids = tokenizer(text)["input_ids"]
     if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:  # some tokenizers end every text
         ids = ids[:-1]
-    return ids[-room:]
+    return ids if room is None else ids[-room:]
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -90,10 +90,12 @@ def encode_pairs(
             f"max_length must be 2 or more, a token of the prompt and one of the answer, got "
             f"{max_length}"
         )
-    ids, starts = [], []
+    ids, starts, was_cut = [], [], []
     for text, answer in pairs:
-        after = answer_ids(tokenizer, answer)[: max_length - 1]
-        before = prompt_ids(tokenizer, text, max_length - len(after))
+        before, after = prompt_ids(tokenizer, text), answer_ids(tokenizer, answer)
+        was_cut.append(len(before) + len(after) > max_length)
+        after = after[: max_length - 1]
+        before = before[-(max_length - len(after)) :]
         ids.append((*before, *after))
         starts.append(len(before))
-    return EncodedAnswers(tuple(ids), tuple(starts), tokenizer.pad_token_id)
+    return EncodedAnswers(tuple(ids), tuple(starts), tokenizer.pad_token_id, tuple(was_cut))

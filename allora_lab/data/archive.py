@@ -1,7 +1,8 @@
 """Members of zip and tar archives, read in memory after every member's name was checked.
 
-Nothing is unpacked to disk.  An archive that holds an absolute name, a name that climbs with
-`..`, a link or a device is refused as a whole, whichever member was asked for.
+Nothing is unpacked to disk, and no member above 256 MiB in memory.  An archive that holds an
+absolute name, a name that climbs with `..`, a link or a device is refused as a whole, whichever
+member was asked for.
 """
 
 import gzip
@@ -14,7 +15,36 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 
 GZIP_MAGIC = b"\x1f\x8b"
+LARGEST = 256 * 2**20  # bytes; every archive the lab reads is far smaller
 REMEDY = "do not use it, and fetch the archive again"
+
+
+def unpacked(data: bytes, archive: str) -> bytes:
+    """Return gzipped bytes unpacked.
+
+    Raises
+    ------
+    ValueError
+        When they unpack to more than 256 MiB.
+    gzip.BadGzipFile, zlib.error, EOFError
+        When they are damaged or cut short.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        return read_bounded(stream, archive)
+
+
+def read_bounded(stream: io.BufferedIOBase, archive: str) -> bytes:
+    """Return what a stream holds, read to its end, where its checksum is.
+
+    Raises ValueError when that is more than 256 MiB.
+    """
+    content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(
+            f"{archive} unpacks to more than {LARGEST // 2**20} MiB: unpack it yourself if it is "
+            "meant to be so large"
+        )
+    return content
 
 
 def require_safe_names(names: Iterable[str], archive: str) -> None:
@@ -44,7 +74,7 @@ def read_zip_member(data: bytes, member: str, archive: str) -> bytes:
     Raises
     ------
     ValueError
-        For a damaged archive, an unsafe name, a link, or a member that is not there.
+        For a damaged archive, an unsafe name, a link, or a member that is not there or too large.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as bundle:
@@ -52,7 +82,8 @@ def read_zip_member(data: bytes, member: str, archive: str) -> bytes:
             for info in bundle.infolist():
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise ValueError(f"{archive} holds a link, {info.filename!r}: {REMEDY}")
-            return bundle.read(member)
+            with bundle.open(member) as stream:
+                return read_bounded(stream, archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as error:
         raise _damaged(archive) from error
     except KeyError as error:
@@ -66,7 +97,7 @@ def read_tar_member(data: bytes, member: str, archive: str) -> bytes:
     """
     try:
         # whole first: tarfile stops before gzip's own checksum, which would go unread
-        plain = gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
+        plain = unpacked(data, archive) if data.startswith(GZIP_MAGIC) else data
         with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as bundle:
             require_safe_names(bundle.getnames(), archive)
             for info in bundle.getmembers():
@@ -75,7 +106,7 @@ def read_tar_member(data: bytes, member: str, archive: str) -> bytes:
             stream = bundle.extractfile(member)
             if stream is None:  # a folder
                 raise _absent(archive, member)
-            return stream.read()
+            return read_bounded(stream, archive)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise _damaged(archive) from error
     except KeyError as error:

@@ -18,11 +18,12 @@ LENGTH_POOL = 16  # batches that are sorted by length together: less padding, ye
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """Token ids of each sentence, its label, and the id that pads."""
+    """Token ids of each sentence, its label, the id that pads, and whether the sentence was cut."""
 
     token_ids: tuple[tuple[int, ...], ...]
     labels: tuple[int, ...]
     pad_token_id: int
+    was_cut: tuple[bool, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of sentences."""
@@ -35,7 +36,8 @@ class EncodedSplit:
 
     def part(self, start: int, stop: int) -> "EncodedSplit":
         """Return the rows from `start` to before `stop`."""
-        return EncodedSplit(self.token_ids[start:stop], self.labels[start:stop], self.pad_token_id)
+        ids, labels = self.token_ids[start:stop], self.labels[start:stop]
+        return EncodedSplit(ids, labels, self.pad_token_id, self.was_cut[start:stop])
 
     def targets(self, rows: Sequence[int], _longest: int) -> Tensor:
         """Return labels (batch,)."""
@@ -58,11 +60,21 @@ def halves(split: Encoded) -> tuple[Encoded, Encoded]:
 def encode(
     tokenizer: PreTrainedTokenizerBase, split: Split | PromptSplit, max_length: int
 ) -> Encoded:
-    """Return a split as token ids: sentences cut at `max_length`, prompts as `encode_answers`."""
+    """Return a split as token ids: sentences cut at `max_length`, prompts as `encode_answers`.
+
+    Raises ValueError when the split is empty.
+    """
+    if not len(split):
+        raise ValueError("the split has no row to learn from or to score: add rows to the data set")
     if isinstance(split, PromptSplit):
         return encode_answers(tokenizer, split, max_length)
     encoded = tokenizer(list(split.texts), truncation=True, max_length=max_length)["input_ids"]
-    return EncodedSplit(tuple(map(tuple, encoded)), split.labels, tokenizer.pad_token_id)
+    full = [len(ids) == max_length for ids in encoded]
+    at_limit = [text for text, is_full in zip(split.texts, full, strict=True) if is_full]
+    whole = tokenizer(at_limit, verbose=False)["input_ids"] if at_limit else ()
+    lengths = iter(map(len, whole))
+    was_cut = tuple(is_full and next(lengths) > max_length for is_full in full)
+    return EncodedSplit(tuple(map(tuple, encoded)), split.labels, tokenizer.pad_token_id, was_cut)
 
 
 def collate(split: Encoded, rows: Sequence[int]) -> dict[str, Tensor]:

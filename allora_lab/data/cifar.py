@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from allora_lab.data.archive import require_safe_names
+from allora_lab.data.archive import read_bounded, require_safe_names
 
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -51,7 +51,9 @@ def read_cifar_tar(
                 require_safe_names([member.name], str(path))
                 match = MEMBER.fullmatch(member.name)
                 if match and member.isreg():
-                    pixels = decode_image(archive.extractfile(member).read(), (32, 32), "RGB")
+                    pixels = decode_image(
+                        read_bounded(archive.extractfile(member), member.name), (32, 32), "RGB"
+                    )
                     counts[match.groups()] += 1
                     label = bytes([CLASSES.index(match[2])])
                     rows.append((f"{match[1] == 'test'}/{match[2]}/{member.name}", label + pixels))

@@ -81,7 +81,7 @@ def said(option: str) -> str:
 
 
 def _prompts(task: str, path: Path) -> Iterator[Prompt]:
-    for row in read_rows(path, NEEDED):
+    for row in read_rows(path, NEEDED, optional=("input",)):
         options = options_of(row["instruction"])
         if row["answer"] not in options:
             raise ValueError(
@@ -89,7 +89,7 @@ def _prompts(task: str, path: Path) -> Iterator[Prompt]:
                 f"{', '.join(options)}: put the original file back"
             )
         yield Prompt(
-            instruction_prompt(row["instruction"], row.get("input", "")),
+            instruction_prompt(row["instruction"], row.get("input") or ""),
             said(row["answer"]),
             options=tuple(map(said, options)),
             group=task,

@@ -7,7 +7,7 @@ from pathlib import Path
 from allora_lab.checks import require_known
 from allora_lab.data.commonsense import commonsense_files, load_commonsense
 from allora_lab.data.e2e import e2e_files, load_e2e
-from allora_lab.data.instructions import is_instruction_file, load_instructions
+from allora_lab.data.own import holds_texts, is_own, load_own
 from allora_lab.data.prompts import PromptDataset
 from allora_lab.data.text import DATASETS, TextDataset, load_text
 
@@ -50,38 +50,60 @@ PROMPT_SETS: dict[str, PromptSetInfo] = {
         "the folder ALLORA_LAB_DATA",
     ),
 }
-INSTRUCTIONS = PromptSetInfo(
-    load_instructions,
+OWN_PROMPTS = PromptSetInfo(
+    load_own,
     tuple,
     Decoding(num_beams=1, max_new_tokens=64),
-    "a file of instructions of your own",
+    "instructions or chats of your own",
     "yours",
-    "the file named",
+    "the file or folder named",
 )
+OWN_WAYS = "a file such as my_rows.csv or my_rows.jsonl, a folder"
+
+
+def _is_listed(key: str) -> bool:
+    """Return whether a key is of the lab's own sets; raises ValueError if it is no set at all."""
+    listed = (*DATASETS, *PROMPT_SETS)
+    if key not in listed and not is_own(key):
+        require_known("data set", key, (*listed, OWN_WAYS))
+    return key in listed
 
 
 def prompt_set(key: str) -> PromptSetInfo | None:
     """Return the row of a set of prompts; None for a set of texts to be classified.
 
-    Raises ValueError for a key that is neither, nor a .json or .jsonl file.
+    Raises ValueError for a key that is neither, nor a file or folder of the user's own; for those
+    the first row tells, and errors are as in `load_dataset`.
     """
-    if is_instruction_file(key):
-        return INSTRUCTIONS
-    require_known("data set", key, (*DATASETS, *PROMPT_SETS, "a file such as my_rows.jsonl"))
-    return PROMPT_SETS.get(key)
+    if _is_listed(key):
+        return PROMPT_SETS.get(key)
+    return None if holds_texts(key) else OWN_PROMPTS
 
 
 def load_dataset(key: str) -> TextDataset | PromptDataset:
-    """Return a data set with its fixed splits.
+    """Return a data set with its fixed splits, none of them empty.
+
+    Parameters
+    ----------
+    key
+        A key of the lab's sets; or a file of the user's own, .csv, .tsv, .json or .jsonl, with
+        columns text and label, or instruction and output, or messages; or a folder of such files
+        called train, dev and test; or a folder that `save_to_disk` of the library datasets wrote.
 
     Raises
     ------
     ValueError
-        For an unknown key, or a file that is not as expected.
+        For an unknown key, a file that is not as expected, or a split without a row.
     FileNotFoundError
         When a file is missing.
     ConnectionError
         When the set has to be fetched and cannot be.
     """
-    row = prompt_set(key)
-    return row.load(key) if row else load_text(key)
+    if not _is_listed(key):
+        return load_own(key)
+    row = PROMPT_SETS.get(key)
+    dataset = row.load(key) if row else load_text(key)
+    for name in ("train", "dev", "test"):
+        if not len(getattr(dataset, name)):
+            raise ValueError(f"the data set {key} has no row in its {name} split: {dataset.source}")
+    return dataset

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from allora_lab.data.archive import read_bounded
 from allora_lab.data.json_rows import read_text
 from allora_lab.data.local import digest_of
 from allora_lab.data.prompts import Prompt, PromptDataset, PromptSplit, in_fixed_order
@@ -64,7 +65,9 @@ def _training(path: Path) -> Iterator[Prompt]:
             members = [
                 archive.extractfile(f"e2e_aligned/{n}") for n in ("src_train.txt", "train.txt")
             ]
-            records, texts = (m.read().decode("utf-8").splitlines() for m in members if m)
+            records, texts = (
+                read_bounded(m, str(path)).decode("utf-8").splitlines() for m in members if m
+            )
     except (tarfile.TarError, KeyError, EOFError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{path} is damaged or not the original ({error}): put it back") from error
     if len(records) != len(texts):

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from allora_lab.data.archive import read_bounded
+
 UNSIGNED_BYTES = 0x08
 
 
@@ -29,7 +31,7 @@ def read_idx(path: Path, shape: Sequence[int | None]) -> UInt8[np.ndarray, "..."
     """
     try:
         with gzip.open(path) as stream:
-            content = stream.read()
+            content = read_bounded(stream, str(path))
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise _refused(path, f"is damaged or cut short ({error})") from error
     start = 4 + 4 * len(shape)

@@ -5,11 +5,11 @@ fair sample.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from allora_lab.checks import require_at_least
-from allora_lab.data.splits import SPLIT_SEED
+from allora_lab.data.splits import HELD_OUT, SPLIT_SEED
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Prompt:
 
     `answer` is what is learned; `options` the answers to choose among, of which one is `answer`
     (empty where any text may follow); `references` all texts that count as right when a generated
-    one is scored (empty: `answer` alone); `group` the task it belongs to, where a set has several.
+    one is scored (empty: `answer` alone); `group` the task it belongs to, where a set has several;
+    `turns` the (role, content) of a chat up to the answer, for the tokenizer's own template.
     """
 
     text: str
@@ -26,6 +27,7 @@ class Prompt:
     options: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     group: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class PromptSplit:
 
 @dataclass(frozen=True)
 class PromptDataset:
-    """A set of prompts in three splits that share no prompt; `source`, `revision` as of texts."""
+    """A set of prompts in three splits that share no prompt; the rest is as in `TextDataset`."""
 
     key: str
     train: PromptSplit
@@ -61,6 +63,7 @@ class PromptDataset:
     test: PromptSplit
     source: str
     revision: str
+    notes: tuple[str, ...] = ()
 
 
 def in_fixed_order(prompts: Iterable[Prompt]) -> list[Prompt]:
@@ -71,6 +74,42 @@ def in_fixed_order(prompts: Iterable[Prompt]) -> list[Prompt]:
 
     unique = {(prompt.text, prompt.answer): prompt for prompt in prompts}
     return sorted(unique.values(), key=digest)
+
+
+PromptRow = tuple[Prompt, ...]  # the prompts of one row of a file, of which a chat has several
+
+
+def split_rows(
+    train: Sequence[PromptRow], dev: Sequence[PromptRow] | None, test: Sequence[PromptRow] | None
+) -> tuple[PromptSplit, PromptSplit, PromptSplit]:
+    """Keep a set's own splits, each in the fixed order; a None takes one training row in ten.
+
+    A row whose first prompt stands in two splits stays in test before dev before train.
+    """
+    test_rows = _rows_in_order(test or ())
+    dev_rows = _without(_rows_in_order(dev or ()), test_rows)
+    rest = _without(_rows_in_order(train), [*test_rows, *dev_rows])
+    held = len(rest) // HELD_OUT
+    if test is None:
+        test_rows, rest = rest[:held], _without(rest[held:], rest[:held])
+    if dev is None:
+        dev_rows, rest = rest[:held], _without(rest[held:], rest[:held])
+    return _flat(rest), _flat(dev_rows), _flat(test_rows)
+
+
+def _rows_in_order(rows: Sequence[PromptRow]) -> list[PromptRow]:
+    """Return the rows, each once, in the order of their last prompts, which hold the others."""
+    by_last = {(row[-1].text, row[-1].answer): row for row in rows}
+    return [by_last[last.text, last.answer] for last in in_fixed_order(row[-1] for row in rows)]
+
+
+def _without(rows: Sequence[PromptRow], taken: Sequence[PromptRow]) -> list[PromptRow]:
+    texts = {row[0].text for row in taken}
+    return [row for row in rows if row[0].text not in texts]
+
+
+def _flat(rows: Sequence[PromptRow]) -> PromptSplit:
+    return PromptSplit(tuple(prompt for row in rows for prompt in row))
 
 
 def in_turns(prompts: Iterable[Prompt]) -> PromptSplit:

@@ -50,7 +50,8 @@ class TextDataset:
     """A labelled text data set in three splits that share no text.
 
     `label_names[i]` names label i; `source` says in words where the texts came from; `revision`
-    is the SHA-256 of the source archive or of the local files, or the hub's commit.
+    is the SHA-256 of the source archive or of the local files, or the hub's commit; `notes` are
+    sentences for its user, such as how many rows are held out.
     """
 
     key: str
@@ -60,6 +61,7 @@ class TextDataset:
     test: Split
     source: str
     revision: str
+    notes: tuple[str, ...] = ()
 
 
 def unique_texts(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -76,33 +78,32 @@ def unique_texts(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 def split_by_hash(pairs: Iterable[tuple[str, int]]) -> tuple[Split, Split, Split]:
     """Split the unique texts 80/10/10 into train, dev and test, without stratifying by label."""
-    labels = unique_texts(pairs)
-    order, held = _shuffled(labels), len(labels) // HELD_OUT
-    return (
-        _select(order[2 * held :], labels),
-        _select(order[:held], labels),
-        _select(order[held : 2 * held], labels),
-    )
+    return own_splits(pairs, None, None)
 
 
 def own_splits(
     train: Iterable[tuple[str, int]],
     dev: Iterable[tuple[str, int]] | None,
-    test: Iterable[tuple[str, int]],
+    test: Iterable[tuple[str, int]] | None,
 ) -> tuple[Split, Split, Split]:
-    """Keep a set's own splits, each in the fixed order; dev None takes one train text in ten.
+    """Keep a set's own splits, each in the fixed order; a None takes one train text in ten.
 
     A text that stands in two splits stays in test before dev before train, so that what is
     measured keeps its texts and what is learned from loses them.
     """
-    test_labels = unique_texts(test)
+    test_labels = unique_texts(test or ())
     dev_labels = _without(unique_texts(dev or ()), test_labels)
     train_labels = _without(unique_texts(train), test_labels | dev_labels)
     order = _shuffled(train_labels)
-    carved = len(order) // HELD_OUT if dev is None else 0
-    dev_labels |= {text: train_labels[text] for text in order[:carved]}
+    held = len(order) // HELD_OUT
+    if dev is None:
+        dev_labels = {text: train_labels[text] for text in order[:held]}
+        order = order[held:]
+    if test is None:
+        test_labels = {text: train_labels[text] for text in order[:held]}
+        order = order[held:]
     return (
-        _select(order[carved:], train_labels),
+        _select(order, train_labels),
         _select(_shuffled(dev_labels), dev_labels),
         _select(_shuffled(test_labels), test_labels),
     )

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -20,22 +17,21 @@ from transformers import (
 from transformers.utils import logging
 
 from allora_lab.checks import require_at_least, require_known
+from allora_lab.models.config_file import NO_MODEL
 from allora_lab.models.dropout import zero_config_dropout, zero_module_dropout
 from allora_lab.models.folder import missing_file, require_whole, weights_sha256
 from allora_lab.models.hub import cached_snapshot, fetch_snapshot
 from allora_lab.models.minilm import minilm_folder
+from allora_lab.models.refusal import Refusing
 from allora_lab.models.remote_code import allow_code, with_code
 from allora_lab.models.small_decoder import (
     SMALL_DECODER,
     SMALL_DECODER_ON_HUB,
     local_small_decoder,
 )
+from allora_lab.models.weights import TASKS, read_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-TASKS = {
-    "sequence-classification": AutoModelForSequenceClassification,
-    "causal-lm": AutoModelForCausalLM,
-}
 ON_HUB = "the Hugging Face hub"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -112,9 +108,10 @@ def load_model(
         config = _read_config(folder, task, num_labels, runs_code)
         if not base_dropout:
             zero_config_dropout(config)
-        model = _read_weights(folder, task, config, seed, DTYPES[dtype])
+        model = read_weights(folder, task, config, seed, DTYPES[dtype])
         words = {"local_files_only": True, "trust_remote_code": runs_code}
-        tokenizer = AutoTokenizer.from_pretrained(folder, **words)
+        with Refusing(f"the tokenizer in {folder} cannot be read"):
+            tokenizer = AutoTokenizer.from_pretrained(folder, **words)
     if not base_dropout:
         zero_module_dropout(model)
     _ensure_padding(model, tokenizer, name)
@@ -153,74 +150,16 @@ def _hub_folder(name: str, revision: str | None) -> Path:
 
 def _read_config(folder: Path, task: str, num_labels: int, runs_code: bool) -> PreTrainedConfig:
     words = {"local_files_only": True, "trust_remote_code": runs_code}
-    config = AutoConfig.from_pretrained(folder, **words)
+    with Refusing(f"{folder / 'config.json'} {NO_MODEL}"):
+        config = AutoConfig.from_pretrained(folder, **words)
+    if getattr(config, "quantization_config", None):
+        raise ValueError(
+            f"the model in {folder} is quantized, which the lab cannot train on: use its weights in "
+            "float32, float16 or bfloat16"
+        )
     if task == "sequence-classification":
         config.num_labels = num_labels
     return config
-
-
-def _read_weights(
-    folder: Path, task: str, config: PreTrainedConfig, seed: int, dtype: torch.dtype
-) -> PreTrainedModel:
-    """Read the weights; what the checkpoint lacks is drawn from `seed`."""
-    model, lost = _read_as(folder, task, config, seed, dtype, {})
-    words_in = _input_embedding(model)
-    if words_in in lost and getattr(config, "tie_word_embeddings", False):
-        # a decoder whose one matrix serves both ends may be stored under the name of the other end
-        model, lost = _read_as(folder, task, config, seed, dtype, {r"^lm_head\.weight$": words_in})
-    if lost:
-        raise ValueError(
-            f"the weights in {folder} do not fit its config.json for {task}: {len(lost)} tensors "
-            f"such as {min(lost)} are missing or of another shape; use the files of one model"
-        )
-    return model
-
-
-def _read_as(
-    folder: Path,
-    task: str,
-    config: PreTrainedConfig,
-    seed: int,
-    dtype: torch.dtype,
-    renamed: dict[str, str],
-) -> tuple[PreTrainedModel, list[str]]:
-    """Return the model, and the names of pretrained tensors that the files lack or misshape."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed CUDA
-        try:
-            model, report = TASKS[task].from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=_is_of_its_code(config),
-                local_files_only=True,
-                ignore_mismatched_sizes=True,  # a head with other classes is drawn anew
-                output_loading_info=True,
-                key_mapping=renamed or None,
-            )
-        except SafetensorError as error:
-            raise ValueError(
-                f"the weights in {folder} are damaged or cut short ({error}): fetch them again"
-            ) from error
-    misfits = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]
-    return model, [key for key in misfits if task == "causal-lm" or _is_pretrained(key, model)]
-
-
-def _is_of_its_code(config: PreTrainedConfig) -> bool:
-    """Tell a configuration that a model's own code made, after `allow_code`, from transformers'."""
-    return type(config).__module__.startswith("transformers_modules.")
-
-
-def _input_embedding(model: PreTrainedModel) -> str:
-    """Return the name of the matrix that turns token ids into vectors."""
-    layer = model.get_input_embeddings()
-    return next(f"{name}.weight" for name, module in model.named_modules() if module is layer)
-
-
-def _is_pretrained(key: str, model: PreTrainedModel) -> bool:
-    """Tell the pretrained body's tensors from a head's; a pooler is often left out of the files."""
-    return key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key
 
 
 def _ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

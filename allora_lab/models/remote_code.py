@@ -1,12 +1,11 @@
 """Code that comes with a model: refused unless it is asked for, and then said aloud."""
 
-import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from allora_lab.models.config_file import read_config_file
 from allora_lab.models.hub import MODEL_FILES, fetch_snapshot
 
 CODE_FILES = (*MODEL_FILES, "*.py")
@@ -18,8 +17,7 @@ class RemoteCodeWarning(UserWarning):
 
 def code_of(folder: Path) -> list[str]:
     """Return the files of Python that a model's config.json names as its own, sorted."""
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    named = config.get("auto_map") or {}
+    named = read_config_file(folder).get("auto_map") or {}
     flat = [n for value in named.values() for n in (value if isinstance(value, list) else [value])]
     return sorted({f"{name.rsplit('.', 1)[0]}.py" for name in flat if name})
 
@@ -46,7 +44,7 @@ def allow_code(folder: Path, name: str, *, is_trusted: bool) -> bool:
             stacklevel=3,
         )
         return True
-    if json.loads((folder / "config.json").read_text()).get("model_type") in CONFIG_MAPPING:
+    if read_config_file(folder).get("model_type") in CONFIG_MAPPING:
         return False
     raise ValueError(
         f"{name} is built by code of its own ({listed}), which would run with all your rights: read it, "

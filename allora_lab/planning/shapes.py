@@ -22,10 +22,12 @@ from transformers import (
 from allora_lab.adapters.precision import keep_trained_in_float32
 from allora_lab.build import inject_adapters
 from allora_lab.checks import require_known
+from allora_lab.models.config_file import NO_MODEL, read_config_file
 from allora_lab.models.dropout import zero_config_dropout
 from allora_lab.models.hub import cached_snapshot, fetch_snapshot
 from allora_lab.models.load import DTYPES, HUB_ID, TASKS
 from allora_lab.models.minilm import minilm_folder
+from allora_lab.models.refusal import Refusing
 from allora_lab.planning.rehearsal import ATTENTION
 
 
@@ -97,14 +99,9 @@ def read_shape(name: str) -> tuple[PreTrainedConfig, str]:
         require_known("model", name, ("minilm", *SHAPES, *ways))
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json: name a folder that has one")
-    try:
+    read_config_file(folder)
+    with Refusing(f"{folder / 'config.json'} {NO_MODEL}", "plan one of a family it has"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{folder / 'config.json'} describes no model that transformers can build ({reason}): "
-            "plan one of a family it has"
-        ) from None
     return config, source
 
 
@@ -152,13 +149,14 @@ def _from_config(auto: Any, config: PreTrainedConfig, dtype: torch.dtype) -> Pre
     """Build a model with fused attention where its family has it, else with the family's own."""
     try:
         return auto.from_config(config, dtype=dtype, attn_implementation=ATTENTION)
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         if "Unrecognized configuration class" in str(error):
             raise ValueError(
                 f"a model of type {config.model_type!r} cannot be built for this task: choose "
                 f"another of {', '.join(TASKS)}"
             ) from None
-        return auto.from_config(config, dtype=dtype, attn_implementation="eager")
+        with Refusing(f"the configuration {NO_MODEL}"):
+            return auto.from_config(config, dtype=dtype, attn_implementation="eager")
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

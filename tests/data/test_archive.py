@@ -1,12 +1,18 @@
 """An archive that could write outside its folder is refused before anything is read from it."""
 
+import gzip
 import io
 import tarfile
 import zipfile
 
 import pytest
 
-from allora_lab.data.archive import read_tar_member, read_zip_member, require_safe_names
+from allora_lab.data.archive import (
+    read_tar_member,
+    read_zip_member,
+    require_safe_names,
+    unpacked,
+)
 
 UNSAFE = ["/etc/passwd", "../up.txt", "a/../../up.txt", "C:\\x.txt", "a\\..\\..\\x", "\\\\host\\x"]
 
@@ -84,3 +90,18 @@ def test_a_member_that_is_not_there_is_named():
     for absent in ("a", "b"):
         with pytest.raises(ValueError, match=f"holds no file '{absent}'"):
             read_tar_member(tar, absent, "t.tar")
+
+
+def test_a_member_that_unpacks_to_more_than_the_limit_is_refused_in_either_kind(monkeypatch):
+    monkeypatch.setattr("allora_lab.data.archive.LARGEST", 50_000)
+    for content, too_large in ((bytes(30_000), False), (bytes(60_000), True)):
+        archives = zip_of(("a", content)), tar_of(("a", content, tarfile.REGTYPE))
+        for data, read in zip(archives, (read_zip_member, read_tar_member), strict=True):
+            assert len(data) < 1000
+            if too_large:
+                with pytest.raises(ValueError, match="unpacks to more than"):
+                    read(data, "a", "x")
+            else:
+                assert read(data, "a", "x") == content
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        unpacked(gzip.compress(bytes(50_001)), "x.gz")

@@ -116,7 +116,7 @@ BAD = {
     "length": (["minilm", "--max-length", "513"], "max_length must be at most 512"),
     "empty folder": (["empty"], "empty has no config.json"),
     "no model": (["other"], "describes no model that transformers can build"),
-    "broken": (["broken"], "describes no model that transformers can build"),
+    "broken": (["broken"], "is damaged or cut short"),
 }
 
 
