@@ -32,8 +32,7 @@ LIVE = """
 import gc
 from allora_lab.panels.base import Panel
 from allora_lab.panels.live import LiveRun
-from allora_lab.panels.variance_live import LiveVariance
-_lives = [w for w in gc.get_objects() if isinstance(w, (LiveRun, LiveVariance))]
+_lives = [w for w in gc.get_objects() if isinstance(w, LiveRun)]
 for _panel in [w for w in gc.get_objects() if isinstance(w, Panel)]:
     _panel.reset.click()  # as a reader finds it
 for _live in _lives:

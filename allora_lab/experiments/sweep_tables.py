@@ -1,6 +1,7 @@
 """Tables of any sweep: one row a setting, one row a comparison; in Markdown and CSV."""
 
 import csv
+import html
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -165,7 +166,7 @@ def _shown(column: str, value: Value) -> str:
     if column in ("p", "q") and isinstance(value, float) and value < 0.0005:
         return "<0.001"
     text = format(value, FORMATS[column]) if column in FORMATS else str(value)
-    return text.replace("|", "\\|")
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")  # stays one cell
 
 
 def to_csv(rows: Sequence[Row]) -> str:

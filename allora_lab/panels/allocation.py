@@ -22,8 +22,7 @@ from allora_lab.experiments.allocation_runs import (
 from allora_lab.experiments.rank_content import rank_matrix
 from allora_lab.methods import METHODS
 from allora_lab.panels.base import Panel, choice, menu
-from allora_lab.panels.live import LiveRun
-from allora_lab.panels.tools import PANEL
+from allora_lab.panels.live import LivePanel, LiveRun
 from allora_lab.plots.allocation import allocation_figure
 
 SCORES = (
@@ -55,7 +54,7 @@ def scores_of_round(trace: Trace, round_number: int) -> dict[str, float]:
     return {name: fmean(values) for name, values in found.items() if values}
 
 
-class AllocationPanel(widgets.VBox):
+class AllocationPanel(LivePanel):
     """Score, rank budget, n_A and round over recorded runs of MiniLM; and "Run it live".
 
     What is run live is trained on sentences that are here without a network: LIVE_DATA.
@@ -65,12 +64,9 @@ class AllocationPanel(widgets.VBox):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
-        self.panel: Panel | None = None
         self.live = LiveRun(self._config_now, self._on_live)
         self.panel = Panel(self._controls(), self._draw, computed_by=(plain_scores, reallocate))
-        self.panel.reset.on_click(self._on_reset)
-        super().__init__([self.panel, self.live])
-        self.add_class(PANEL)
+        super().__init__()
 
     @staticmethod
     def _controls() -> dict[str, widgets.Widget]:
@@ -156,13 +152,6 @@ class AllocationPanel(widgets.VBox):
         else:
             words += " No run of this setting is recorded. Press <b>Run it live</b> to make one."
         return words
-
-    def _on_live(self) -> None:
-        self.panel.refresh()
-
-    def _on_reset(self, _button: object) -> None:
-        self.live.clear()
-        self.panel.refresh()
 
 
 def layer_names() -> list[str]:

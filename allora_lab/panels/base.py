@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from allora_lab.panels.picture import Caption, Picture, plain, png_of, svg_of
 from allora_lab.panels.tools import PANEL, tools
 
-__all__ = ["Panel", "choice", "menu", "png_of", "reset_button", "svg_of"]
+__all__ = ["REDRAWING", "Panel", "choice", "menu", "png_of", "reset_button", "svg_of"]
 
+REDRAWING = threading.RLock()  # of all panels: matplotlib's settings are global
 LABELS = {"description_width": "10.5em"}
 WIDE = widgets.Layout(width="26em")
 
@@ -70,7 +71,6 @@ class Panel(widgets.VBox):
         self.picture, self.caption, self.reset = Picture(), Caption(), reset_button()
         self.tools = tools(draw.__module__.rpartition(".")[2], computed_by)
         self._draw = draw
-        self._redrawing = threading.RLock()  # one figure, and matplotlib's settings are global
         self._is_resetting = False
         self._start = self.values()
         rows = list(self.controls.values())
@@ -88,7 +88,7 @@ class Panel(widgets.VBox):
 
     def refresh(self) -> None:
         """Redraw from the controls' current values; safe to call from a run's own thread."""
-        with self._redrawing:
+        with REDRAWING:
             self.figure, caption = self._draw(**self.values())
             self.caption.value = caption
             self.picture.show(svg_of(self.figure), self.words())

@@ -14,8 +14,7 @@ from allora_lab.experiments.records import RunRecord, read_record, record_path
 from allora_lab.experiments.runner import run
 from allora_lab.methods import METHODS
 from allora_lab.panels.base import Panel, choice, menu
-from allora_lab.panels.live import LiveRun
-from allora_lab.panels.tools import PANEL
+from allora_lab.panels.live import LivePanel, LiveRun
 from allora_lab.plots.escape import FLOORS, Curve, draw_curves
 from allora_lab.plots.style import COLOURS, lab_style
 from allora_lab.training.optimizers import OPTIMIZERS
@@ -44,7 +43,7 @@ def accuracy_words(record: RunRecord) -> str:
     return f"{p:.3f} ± {1.96 * (p * (1 - p) / n) ** 0.5:.3f}"
 
 
-class EscapePanel(widgets.VBox):
+class EscapePanel(LivePanel):
     """Method, optimizer, eta_squared, lr, r and dropout; beside it LoRA; and "Run it live".
 
     Moving a control shows the recorded real run of that setting at once.  `settings` changes what
@@ -54,12 +53,9 @@ class EscapePanel(widgets.VBox):
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
         self._figure, self._scale = Figure(figsize=(8.6, 4.0)), ""
-        self.panel: Panel | None = None
         self.live = LiveRun(self._config_now, self._on_live)
         self.panel = Panel(self._controls(), self._draw, computed_by=(measure, run))
-        self.panel.reset.on_click(self._on_reset)
-        super().__init__([self.panel, self.live])
-        self.add_class(PANEL)
+        super().__init__()
 
     def _config_now(self) -> RunConfig:
         values = self.panel.values()
@@ -162,13 +158,6 @@ class EscapePanel(widgets.VBox):
             return []
         label = f"live: {METHODS[config.method].label}"
         return [Curve(trace["step"], trace["row_norm_mean"], label, "#000000", is_dotted=True)]
-
-    def _on_live(self) -> None:
-        self.panel.refresh()
-
-    def _on_reset(self, _button: object) -> None:
-        self.live.clear()
-        self.panel.refresh()
 
 
 def _curve(

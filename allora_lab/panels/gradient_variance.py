@@ -15,6 +15,7 @@ from allora_lab.experiments.variance_config import (
     main_configs,
     recorded_as,
 )
+from allora_lab.experiments.variance_progress import VarianceProgress
 from allora_lab.experiments.variance_records import (
     VarianceRecord,
     read_variance_record,
@@ -23,8 +24,7 @@ from allora_lab.experiments.variance_records import (
 from allora_lab.experiments.variance_runs import run_variance
 from allora_lab.experiments.variance_summary import LOG10_EDGES, QUANTILE_NAMES
 from allora_lab.panels.base import Panel, choice, menu
-from allora_lab.panels.tools import PANEL
-from allora_lab.panels.variance_live import LiveVariance
+from allora_lab.panels.live import LivePanel, LiveRun, ShouldStop, Tell
 from allora_lab.plots.style import lab_style
 from allora_lab.plots.variance_panel import VarianceDrawing, VarianceView
 from allora_lab.theory.gradient_variance import gradient_moments
@@ -52,7 +52,25 @@ def _view(path: Path, modified: int, batch: int) -> VarianceView:
     return VarianceView([row["epoch"] for row in record.epochs], curves, record.histograms(batch))
 
 
-class GradientVariancePanel(widgets.VBox):
+def measure_live(
+    config: VarianceConfig, tell: Tell, should_stop: ShouldStop
+) -> VarianceRecord | None:
+    """Train and measure as `config` says; every epoch that was measured is news."""
+    told, measured = 0.0, 0
+
+    def on_progress(progress: VarianceProgress) -> None:
+        nonlocal told, measured
+        has_news = len(progress.epochs) > measured
+        if has_news or progress.share > told + 0.01 or progress.share == 1:
+            told, measured = progress.share, len(progress.epochs)
+            words = f"epoch {min(measured, config.epochs)} of {config.epochs}"
+            trace = {"epochs": list(progress.epochs)} if has_news else None
+            tell(progress.share, 1, words, trace)
+
+    return run_variance(config, on_progress=on_progress, should_stop=should_stop)
+
+
+class GradientVariancePanel(LivePanel):
     """Image set, dropout, mini-batch, width and epoch; and "Measure now".
 
     Moving a control shows the recorded run of that setting at once.  `live_settings` changes what
@@ -62,13 +80,17 @@ class GradientVariancePanel(widgets.VBox):
     def __init__(self, **live_settings: object) -> None:
         self.live_settings = live_settings
         self._drawing = VarianceDrawing(LAST_EPOCH, LOG10_EDGES.tolist())
-        self.live = LiveVariance(self._live_config, self._on_live)
+        self.live = LiveRun(
+            self._live_config,
+            self._on_live,
+            measure_live,
+            label="Measure now",
+            tip="train and measure a network",
+        )
         self.panel = Panel(
             self._controls(), self._draw, computed_by=(gradient_moments, run_variance)
         )
-        self.panel.reset.on_click(self._on_reset)
-        super().__init__([self.panel, self.live])
-        self.add_class(PANEL)
+        super().__init__()
 
     @staticmethod
     def _controls() -> dict[str, widgets.Widget]:
@@ -98,7 +120,7 @@ class GradientVariancePanel(widgets.VBox):
         return figure, _caption(config, record, batch, epoch) + self._live_words()
 
     def _live_curves(self) -> dict[str, list[float]] | None:
-        config, epochs = self.live.config, self.live.epochs
+        config, epochs = self.live.config, self.live.trace.get("epochs")
         if config is None or not epochs:
             return None
         spreads = [row["spread"][str(config.batches[0])] for row in epochs]
@@ -120,13 +142,6 @@ class GradientVariancePanel(widgets.VBox):
             f"masks. After {curves['epoch'][-1]} epochs the mean is {mean[-1] / mean[0]:.2f} times "
             f"and the largest {worst[-1] / worst[0]:.2f} times what it was at its start."
         )
-
-    def _on_live(self) -> None:
-        self.panel.refresh()
-
-    def _on_reset(self, _button: object) -> None:
-        self.live.clear()
-        self.panel.refresh()
 
 
 def _caption(config: VarianceConfig, record: VarianceRecord | None, batch: int, epoch: int) -> str:

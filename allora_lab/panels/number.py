@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import ipywidgets as widgets
 
-from allora_lab.panels.picture import Caption
+from allora_lab.panels.picture import Caption, safe
 from allora_lab.panels.tools import PANEL, tools
 
 
@@ -83,7 +83,8 @@ class NumberQuestion(widgets.VBox):
         self.check = widgets.Button(description="Check")
         self.verdict = Caption()
         row = widgets.HBox([self.given, widgets.Label(unit), self.check])
-        super().__init__([widgets.HTML(f"<b>{prompt}</b>"), row, self.verdict, tools("")])
+        head = widgets.HTML(safe(f"<b>{prompt}</b>"))
+        super().__init__([head, row, self.verdict, tools("")])
         self.add_class(PANEL)
         self.check.on_click(self._on_check)
 

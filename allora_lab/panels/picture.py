@@ -2,6 +2,8 @@
 
 ipywidgets' own Image has no alternative text.  These two are its HTML widget with another value in
 Python than in the page: there the bytes stand in an `<img>` and the caption in a live region.
+
+ipywidgets puts HTML into the page as it is, so every text that a panel shows goes through `safe`.
 """
 
 import base64
@@ -13,13 +15,14 @@ from typing import Any
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
-from traitlets import Bytes, Unicode
+from traitlets import Bunch, Bytes, Unicode, validate
 
 from allora_lab.panels.names import NAME_SLIDERS
 from allora_lab.plots.style import lab_style
 
 MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 INLINE = r"</?(?:a|b|code|em|i|span|strong|sub|sup)\b[^>]*>"  # marks that part no words
+SAFE = r"</?(?:b|br|code|em|i|li|ol|p|small|strong|sub|sup|ul)>"  # marks that can do nothing
 LOOK = "display:block;max-width:100%;height:auto;background:white;border-radius:4px"
 
 
@@ -55,6 +58,16 @@ def plain(words: str) -> str:
     """Return HTML without its marks, as one line of text; what begins a line is a word of its own."""
     without_marks = re.sub(INLINE, "", words)
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", without_marks)).split())
+
+
+def safe(words: str) -> str:
+    """Return HTML that is safe to show: marks of emphasis and lists stay, the rest becomes text.
+
+    A mark with an attribute, such as `onerror`, is text too.  Entities stay what they are.
+    """
+    marks, texts = re.findall(SAFE, words), re.split(SAFE, words)
+    escaped = [html.escape(html.unescape(text), quote=False) for text in texts]
+    return "".join(text + mark for text, mark in zip(escaped, [*marks, ""], strict=True))
 
 
 def _img(value: bytes, picture: "Picture") -> str:
@@ -96,10 +109,14 @@ class Picture(widgets.HTML):
 
 
 class Caption(widgets.HTML):
-    """Words (HTML) that a screen reader reads out when they change."""
+    """Words (HTML, made `safe`) that a screen reader reads out when they change."""
 
     value = Unicode().tag(sync=True, to_json=_live_region)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.add_class("allora-caption")
+
+    @validate("value")
+    def _safe_value(self, proposal: Bunch) -> str:
+        return safe(proposal["value"])

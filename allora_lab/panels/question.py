@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import ipywidgets as widgets
 
-from allora_lab.panels.picture import Caption
+from allora_lab.panels.picture import Caption, safe
 from allora_lab.panels.tools import PANEL, tools
 
 
@@ -30,7 +30,7 @@ class Question(widgets.VBox):
         )
         self.check = widgets.Button(description="Check")
         self.verdict = Caption()
-        head = widgets.HTML(f"<b>{prompt}</b>")
+        head = widgets.HTML(safe(f"<b>{prompt}</b>"))
         super().__init__([head, self.choices, self.check, self.verdict, tools("")])
         self.add_class(PANEL)
         self.check.on_click(self._on_check)

@@ -20,7 +20,7 @@ from allora_lab.experiments.learning_rates import learning_rate_content
 from allora_lab.experiments.perception import perception_content
 from allora_lab.experiments.stability import stability_content
 from allora_lab.experiments.statistics import adjusted, paired
-from allora_lab.panels.base import Panel, menu, svg_of
+from allora_lab.panels.base import REDRAWING, Panel, menu, svg_of
 from allora_lab.panels.picture import stacked_svgs
 from allora_lab.panels.small_png import small_png
 from allora_lab.plots.curves import curves_figure
@@ -144,7 +144,7 @@ class ResultsPanel(Panel):
 
     def refresh(self) -> None:
         """Show the picture and the words of the controls' current values."""
-        with self._redrawing:
+        with REDRAWING:
             picture, self.caption.value = self._show(**self.values())
             self.picture.show(picture, self.words())
             self.picture.layout.display = None if picture else "none"

@@ -9,6 +9,7 @@ import json
 import re
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from allora_lab.panels.by_hand import ByHand
 from allora_lab.panels.number import NumberQuestion
@@ -20,11 +21,41 @@ RUN = "<a href='../docs/site/running.html'>run the notebook</a>"
 NOTE = f"A panel with controls stands here: {RUN} to move it. What it shows is stored further down."
 
 
+class Divided(ast.NodeTransformer):
+    """Turns a fraction of two numbers, such as 8 / 24, into one number."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        """Return the quotient where both sides are numbers, else the node as it is."""
+        match node:
+            case ast.BinOp(ast.Constant(top), ast.Div(), ast.Constant(bottom)):
+                if isinstance(top, int | float) and isinstance(bottom, int | float) and bottom:
+                    return ast.Constant(top / bottom)
+        return node
+
+
+def literal(node: ast.expr) -> Any:
+    """Return the value of an argument without running it.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else than text, numbers, and lists and dictionaries of them.
+    """
+    words = ast.unparse(node)
+    try:
+        return ast.literal_eval(Divided().visit(node))
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"a question takes literals only: write out the value of {words}"
+        ) from None
+
+
 def question_in(source: str) -> Question | NumberQuestion | ByHand | None:
-    """Return the question that a cell makes, or None."""
+    """Return the question that a cell makes, or None; see `literal` for what is refused."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in KINDS:
-            return eval(ast.unparse(node), dict(KINDS))
+            named = {keyword.arg or "**": literal(keyword.value) for keyword in node.keywords}
+            return KINDS[node.func.id](*map(literal, node.args), **named)
     return None
 
 
@@ -50,7 +81,9 @@ def as_text(question: Question | NumberQuestion | ByHand) -> str:
 
 def picture(data: str, words: str) -> str:
     """Return a stored picture with its alternative text, which MyST-NB would leave out."""
-    return f'<img alt="{escape(words)}" src="data:image/png;base64,{"".join(data.split())}">'
+    return (
+        f'<img alt="{escape(words)}" src="data:image/png;base64,{escape("".join(data.split()))}">'
+    )
 
 
 def without_widgets(text: str) -> str:
