@@ -3,6 +3,7 @@
 `make bench` and `make binder` write the records; `allora-lab pages` puts the sentences into the documents.
 """
 
+import html
 import json
 import math
 from dataclasses import dataclass, fields
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from allora_lab.checks import require_kind
+from allora_lab.checks import require_kind, require_type
 from allora_lab.experiments import environment
 from allora_lab.experiments.allocation_cost import COMMAND, PAPER, allocation_cost_path
 from allora_lab.experiments.cost import (
@@ -28,6 +29,11 @@ from allora_lab.files import results_folder, written_whole
 
 LOOP_INPUTS = "MNIST's 784 inputs"  # the first of the two sizes of benchmarks/gradient_variance.py
 SERVER = "JupyterLab"
+REMEDY = "delete it and measure again"
+KINDS = {"measured": dict, "setting": dict, "packages": dict} | dict.fromkeys(
+    ("compared", "unit", "device", "finished_at"), str
+)  # of the fields of a record
+WORDS = {dict: "an object", str: "text"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +56,32 @@ class BenchmarkRecord:
     finished_at: str
 
     def ratio(self, slower: str, faster: str) -> str:
-        """Return the median of the ratios `slower` / `faster` of each repetition, with their range."""
-        pairs = zip(self.measured[slower], self.measured[faster], strict=True)
-        ratios = [a / b for a, b in pairs]
+        """Return the median of the ratios `slower` / `faster` of each repetition, with their range.
+
+        Raises ValueError where one of them is missing, or has other repetitions.
+        """
+        above, below = (self.measured.get(name, []) for name in (slower, faster))
+        if not above or len(above) != len(below):
+            raise ValueError(
+                f"the record of {self.compared or 'a benchmark'} lacks rounds of {slower} or {faster}: {REMEDY}"
+            )
+        ratios = [a / b for a, b in zip(above, below, strict=True)]
         rounds = f"{len(ratios)} rounds" if len(ratios) > 1 else "one round"
         return f"{median(ratios):.2f} ({rounds}: {min(ratios):.2f} to {max(ratios):.2f})"
+
+    def number(self, key: str) -> float:
+        """Return a number of `setting`; ValueError where it is missing."""
+        value = self.setting.get(key)
+        require_type(f"{key} in the record of {self.compared}", value, float)
+        return value
 
     @property
     def where(self) -> str:
         """Return machine, torch, commit and day."""
         commit = (self.code_commit or "unknown")[:7]
         day = self.finished_at[:10]
-        return f"{self.device}; torch {self.packages.get('torch')}; commit {commit}, {day}"
+        words = f"{self.device}; torch {self.packages.get('torch')}; commit {commit}, {day}"
+        return html.escape(" ".join(words.split()))
 
 
 def write_measured(path: Path, figures: dict[str, Any], device: torch.device | None = None) -> None:
@@ -89,17 +109,17 @@ def read_benchmark(name: str) -> BenchmarkRecord | None:
     path = results_folder() / "benchmarks" / f"{name}.json"
     if not path.exists():
         return None
-    remedy = "delete it and measure again"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): {remedy}") from None
-    require_kind(str(path), values, dict, f"a record of a benchmark; {remedy}")
-    if values.keys() != {field.name for field in fields(BenchmarkRecord)}:
-        raise ValueError(f"{path} is not a record of this version: {remedy}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): {REMEDY}") from None
+    if not isinstance(values, dict) or values.keys() != {f.name for f in fields(BenchmarkRecord)}:
+        raise ValueError(f"{path} is not a record of this version: {REMEDY}")
+    for key, kind in KINDS.items():
+        require_kind(f"{key} in {path}", values[key], kind, f"{WORDS[kind]}; {REMEDY}")
     measured = values["measured"]
-    if not (isinstance(measured, dict) and measured and all(map(_is_measured, measured.values()))):
-        raise ValueError(f"measured in {path} must list positive numbers by contender: {remedy}")
+    if not measured or not all(map(_is_measured, measured.values())):
+        raise ValueError(f"measured in {path} must list positive numbers by contender: {REMEDY}")
     return BenchmarkRecord(**values)
 
 
@@ -121,15 +141,14 @@ def throughput_sentences() -> str:
     record = read_benchmark("throughput")
     if record is None:
         return _missing("The speed of the training loop beside PEFT's")
-    setting = record.setting
     return (
-        f"One epoch of {setting['sentences']:,} sentences, sorted by length over the whole epoch "
+        f"One epoch of {record.number('sentences'):,} sentences, sorted by length over the whole epoch "
         f"(`length_pool`), is faster than PEFT with Hugging Face's `Trainer` by a factor of "
         f"{record.ratio('PEFT + Trainer', 'allora_lab')}, and than `Trainer` with batches by length "
         f"by a factor of {record.ratio('PEFT + Trainer, by length', 'allora_lab')}. With padding, "
-        f"our epoch has {setting['tokens']:,} tokens and an epoch of random batches "
-        f"{setting['tokens_at_random']:,}. At the machine's peak the matrix products alone would take "
-        f"{setting['floor_seconds'] / median(record.measured['allora_lab']):.0%} of our time. "
+        f"our epoch has {record.number('tokens'):,} tokens and an epoch of random batches "
+        f"{record.number('tokens_at_random'):,}. At the machine's peak the matrix products alone would take "
+        f"{record.number('floor_seconds') / median(record.measured['allora_lab']):.0%} of our time. "
         f"({record.where}.)"
     )
 
@@ -164,7 +183,7 @@ def score_sentences() -> str:
     if record is None:
         return _missing("How much faster the replay is than plain passes")
     return (
-        f"Scoring {record.setting['ranks']} ranks of MiniLM takes less processor time by the replay than by "
+        f"Scoring {record.number('ranks')} ranks of MiniLM takes less processor time by the replay than by "
         f"plain passes, by a factor of {record.ratio('plain, padded', 'replayed, padded')} on padded "
         f"sentences and {record.ratio('plain, one length', 'replayed, one length')} on sentences of "
         f"one length. ({record.where}.)"
@@ -177,14 +196,16 @@ def binder_sentences() -> str:
     if record is None:
         return _missing("The memory that the notebooks take on Binder", "make binder")
     peaks = {name: max(values) for name, values in record.measured.items()}
-    server = peaks.pop(SERVER)
+    server = peaks.pop(SERVER, None)
+    if server is None or not peaks:
+        raise ValueError(f"the record of Binder lacks {SERVER} or every notebook: {REMEDY}")
     first = max(peaks, key=peaks.__getitem__)
     others = sorted(peak for name, peak in peaks.items() if name != first)
     rest = f", the others {others[0]:,.0f} to {others[-1]:,.0f}" if others else ""
     return (
-        f"Under Binder's limits (`make binder`: {record.setting['limits']}) every notebook ran with its live "
+        f"Under Binder's limits (`make binder`: {html.escape(str(record.setting.get('limits')))}) {len(peaks)} notebooks ran with their live "
         f"runs. Notebook {first[:2]} peaked at {peaks[first]:,.0f} MiB{rest}; {SERVER} itself takes "
-        f"{server:,.0f}, and Binder allows {record.setting['allowed']:,}."
+        f"{server:,.0f}, and Binder allows {record.number('allowed'):,}."
     )
 
 
@@ -221,5 +242,5 @@ def step_cost() -> str:
         f"memory, and {abs(extra):,.0f} bytes {'more' if extra > 0 else 'less'} than PEFT's LoRA "
         f"({peft / 2**20:.1f} MiB). DoRA takes {_times(record, 'dora')} times the time and "
         f"{memory_ratio(record, 'dora'):.1f} times the memory, PEFT's DoRA {_times(record, 'PEFT DoRA')} and "
-        f"{memory_ratio(record, 'PEFT DoRA'):.1f} times (`allora-lab figure cost`; {record.device})."
+        f"{memory_ratio(record, 'PEFT DoRA'):.1f} times (`allora-lab figure cost`; {html.escape(record.device)})."
     )
