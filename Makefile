@@ -18,7 +18,7 @@ LIGHT := notebooks/00_start_here.ipynb \
 HEAVY :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser lab bench notebooks site binder gpu lint clean
+.PHONY: help install demo test test-browser lab bench pages notebooks site binder gpu lint clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,14 +57,18 @@ lab: install  ## Open JupyterLab on the first notebook.
 	@echo "==> opening JupyterLab on notebooks/00_start_here.ipynb (Ctrl-C stops it)"
 	$(BIN)/jupyter lab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
-bench: install  ## Run the benchmarks; each prints a ratio measured in one run.
+# `results/cost/` has records of its own: step.py and allocation.py say how they are made.
+bench: install  ## Run the benchmarks and write their records into results/benchmarks.
 	@echo "==> benchmarks"
-	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/throughput.py --json results/benchmarks/throughput.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gradient_variance.py --json results/benchmarks/gradient-variance.json
+	$(BIN)/python benchmarks/scores.py --json results/benchmarks/scores.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/panels.py --json results/benchmarks/panels.json
 	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/gradient_variance.py
-	$(BIN)/python benchmarks/scores.py
 	$(BIN)/python benchmarks/allocation.py --dataset rotten_tomatoes_rated --rounds 1
-	$(BIN)/python benchmarks/panels.py
+
+pages: install  ## Write the tables and measured numbers of README and docs/ from the records.
+	$(BIN)/allora-lab pages
 
 notebooks: install  ## Re-execute and normalise the notebooks.
 	@echo "==> executing the notebooks"
@@ -79,7 +83,7 @@ site: install  ## Build the notebooks and the API as pages in out/site, and chec
 
 binder: install  ## What each notebook takes of Binder's one CPU and 2 GB, live runs included.
 	@echo "==> running the notebooks as on Binder (a quarter of an hour)"
-	bash binder/start $(BIN)/python binder/measure.py
+	bash binder/start $(BIN)/python binder/measure.py --json results/benchmarks/binder.json
 
 gpu: install  ## Steps, memory and speed on a CUDA GPU, beside PEFT; writes results/cost/gpu.json.
 	$(BIN)/python benchmarks/gpu.py --json results/cost/gpu.json

@@ -10,7 +10,7 @@ from pathlib import Path
 from allora_lab import __version__
 from allora_lab.checks import SPOKEN, is_for_the_user
 
-SWEEP_ACTIONS = ("sweep", "status", "tables")
+SWEEP_ACTIONS = ("sweep", "status", "tables", "pages")
 BUG = "This is a bug in allora_lab or in a library it uses: please report it with this traceback."
 
 
@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_status(commands)
     _add_tables(commands)
+    _add_pages(commands)
     _add_plan(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -131,6 +132,16 @@ def _add_tables(commands: argparse._SubParsersAction) -> None:
     tables.add_argument("files", type=Path, nargs="*", metavar="FILE.toml")
     tables.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
     tables.set_defaults(action="tables")
+
+
+def _add_pages(commands: argparse._SubParsersAction) -> None:
+    pages = commands.add_parser(
+        "pages", help="write every table and measured number of README and docs/ from the records"
+    )
+    pages.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if one is out of date"
+    )
+    pages.set_defaults(action="pages")
 
 
 def _add_plan(commands: argparse._SubParsersAction) -> None:

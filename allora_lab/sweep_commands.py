@@ -1,6 +1,7 @@
-"""What the commands `sweep`, `status` and `tables` do."""
+"""What the commands `sweep`, `status`, `tables` and `pages` do."""
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -154,3 +155,16 @@ def tables(options: argparse.Namespace) -> None:
                 partial.write_text(text)
         print(made.to_markdown())
         print(f"wrote {', '.join(str(options.out / name) for name in parts)}\n")
+
+
+def pages(options: argparse.Namespace) -> None:
+    """Write the generated parts of the documents, or with --check say which are out of date."""
+    from allora_lab.experiments.pages import write_pages  # it reads all records
+
+    changed = write_pages(only_check=options.check)
+    for block in changed:
+        print(f"{block} is out of date" if options.check else f"{block} is written")
+    if not changed:
+        print("every generated part of README and docs/ is up to date")
+    if changed and options.check:
+        sys.exit(1)

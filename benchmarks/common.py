@@ -1,10 +1,8 @@
 """What the benchmarks share: the sentences, PEFT's twin of a model, and how figures are printed."""
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,17 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from allora_lab import load_model
-from allora_lab.experiments import environment
-from allora_lab.files import written_whole
+from allora_lab.experiments.benchmarks import write_measured
 from allora_lab.models.load import LoadedModel
 
 R = 8
 
 
 def parse(description: str, rounds: int) -> argparse.Namespace:
-    """Return the command line's --rounds and --json."""
+    """Return the command line's --rounds, --tiny and --json."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds, help="how often each is timed")
+    parser.add_argument("--tiny", action="store_true", help="little work, to see that it runs")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser.parse_args()
 
@@ -43,9 +41,8 @@ def peft_twin(targets: Sequence[str], *, use_dora: bool = False) -> LoadedModel:
 
 
 def describe_ratio(ratios: Sequence[float]) -> str:
-    """Return the median of ratios measured round by round, and where their middle half lies."""
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+    """Return the median of ratios measured round by round, and their range."""
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
@@ -63,16 +60,6 @@ def peak_bytes(run: Callable[[], object]) -> int:
 def write_figures(
     path: Path | None, figures: dict[str, Any], device: torch.device | None = None
 ) -> None:
-    """Write the figures with where they were measured, whole or not at all, if a file is named."""
-    if path is None:
-        return
-    commit, dirty = environment.code_version("benchmarks")
-    where = {
-        "device": environment.device_name(device or torch.device("cpu")),
-        "packages": {**environment.package_versions(), "peft": peft.__version__},
-        "code_commit": commit,
-        "code_dirty": dirty,
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps({**figures, **where}, indent=1) + "\n")
+    """Write the figures with where they were measured, if a file is named."""
+    if path is not None:
+        write_measured(path, figures, device)

@@ -17,7 +17,8 @@ from allora_lab.experiments.perception import (
     WITH_DROPOUT,
     by_optimizer,
 )
-from allora_lab.experiments.statistics import Estimate, PairedResult, paired
+from allora_lab.experiments.statistics import Estimate, PairedResult, adjusted, paired
+from allora_lab.experiments.sweep_tables import to_markdown
 from allora_lab.training.optimizers import OPTIMIZERS
 
 HEADINGS = (
@@ -26,6 +27,7 @@ HEADINGS = (
     "here [95 % interval]",
     "settings × seeds",
     "ahead, equal, behind",
+    "p, adjusted",
 )
 
 
@@ -126,5 +128,6 @@ def headline_table() -> str:
         If an experiment has no record.
     """
     rows = [*_perception(), *_ablation(), *_ranks(), *_dropout()]
-    lines = [list(HEADINGS), ["---"] * len(HEADINGS), *(row.cells() for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    adjusted_p = adjusted([row.result.p_value for row in rows])
+    cells = [[*row.cells(), f"{q:.2f}"] for row, q in zip(rows, adjusted_p, strict=True)]
+    return to_markdown([dict(zip(HEADINGS, line, strict=True)) for line in cells])
