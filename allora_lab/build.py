@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from allora_lab.adapters.inject import find_targets, replace_layers
+from allora_lab.adapters.inject import replace_layers
+from allora_lab.adapters.precision import cast_adapters, keep_trained_in_float32
+from allora_lab.adapters.targets import find_targets
 from allora_lab.checks import (
     require_at_least,
     require_eta_squared,
@@ -23,10 +25,12 @@ def resolve_settings(
     r: int,
     lora_alpha: float | None,
     lora_dropout: float,
-    eta_squared: float,
+    eta_squared: float | None,
     generator: torch.Generator | None = None,
 ) -> AdapterSettings:
     """Return what a method is built from: lora_alpha None means r, so that LoRA's s is 1.
+
+    An eta_squared of None is 4, `DEFAULT_ETA_SQUARED`.
 
     Raises
     ------
@@ -41,12 +45,15 @@ def resolve_settings(
     require_kind("r", r, int, "a whole number")
     require_at_least("r", r, 1)
     require_probability("lora_dropout", lora_dropout)
+    is_given = eta_squared is not None
+    eta_squared = DEFAULT_ETA_SQUARED if eta_squared is None else eta_squared
     require_eta_squared(eta_squared)
     return AdapterSettings(
         r=r,
         lora_alpha=alpha,
         lora_dropout=lora_dropout or method.lora_dropout,
         eta_squared=float(eta_squared),
+        is_eta_squared_given=is_given,
         generator=generator,
     )
 
@@ -58,14 +65,16 @@ def inject_adapters(
     r: int = 8,
     lora_alpha: float | None = None,
     lora_dropout: float = 0.0,
-    eta_squared: float = DEFAULT_ETA_SQUARED,
-    target_modules: Sequence[str] | str = ("query", "value"),
+    eta_squared: float | None = None,
+    target_modules: Sequence[str] | str | None = None,
     generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
 ) -> nn.Module:
     """Replace the matching linear layers of `model` by adapted ones, in place, and return it.
 
     The pretrained weights are frozen; A, B (and DoRA's m) train, and so does a classification head
-    named `classifier` or `score`.  Names match as in PEFT.
+    named `classifier` or `score`.  Names match as in PEFT.  Until `merge_adapters` the model cannot be
+    saved by `save_pretrained`, which would write names that `from_pretrained` does not know.
 
     Parameters
     ----------
@@ -78,19 +87,27 @@ def inject_adapters(
     lora_dropout
         Dropout on the input of A; `allora-dropout` uses 0.05 where this is 0.
     eta_squared
-        η² of the ALLoRA family; methods that do not read it ignore it.
+        η² of the ALLoRA family; None means 4, and methods that do not read it ignore it.  For
+        "allora-update" it is what `wrap_optimizer` uses.
     target_modules
-        Names, a regular expression for the whole name, or "all-linear".
+        Names, a regular expression for the whole name, or "all-linear".  None adapts the queries and
+        values of the model's family, as PEFT's default does: query and value of BERT, q_proj and
+        v_proj of Llama, c_attn of GPT-2.
     generator
         Source of A's random start; None uses torch's global one.
+    dtype
+        Type of the adapters.  None means float32 for them and the head, also where the model's weights
+        are bfloat16 or float16 (float64 where they are float64): see `adapters.precision`.
 
     Raises
     ------
     ValueError
-        For an unknown method, a value out of range, targets that match no linear layer, or a model
+        For an unknown method, a value out of range, a target that matches no linear layer, or a model
         that is already adapted.  The model is left as it was.
     """
     row = get_method(method)
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating-point type such as torch.float32, got {dtype}")
     settings = resolve_settings(
         row,
         r=r,
@@ -101,4 +118,4 @@ def inject_adapters(
     )
     targets = find_targets(model, target_modules, r=r)
     replace_layers(model, targets, lambda layer: row.build(layer, settings))
-    return model
+    return keep_trained_in_float32(model) if dtype is None else cast_adapters(model, dtype)

@@ -21,7 +21,9 @@ from allora_lab.adapters.allora import ALLoRALinear
 from allora_lab.adapters.base import AdaptedLinear
 from allora_lab.adapters.dora import DoRALinear
 from allora_lab.adapters.gated import GatedLinear
-from allora_lab.adapters.inject import adapted_layers, is_in_head, is_target
+from allora_lab.adapters.inject import adapted_layers, vocabulary_size
+from allora_lab.adapters.targets import is_in_head, is_target
+from allora_lab.adapters.update_layer import ALLoRAUpdateLinear
 from allora_lab.files import written_whole
 from allora_lab.peft_files import CONFIG, PREFIX, WEIGHTS
 from allora_lab.sidecar import Sidecar, remove_sidecar, write_sidecar
@@ -32,18 +34,28 @@ TASKS = {  # from the end of a model class's name to PEFT's task
     "LMHeadModel": "CAUSAL_LM",
 }
 
+SIDECAR_OF = {ALLoRALinear: "allora", ALLoRAUpdateLinear: "allora-update"}
+
 Factors = dict[str, tuple[Tensor, Tensor]]  # by layer: A (r, d_in) and B (d_out, r), r > 0
 
 
 def require_exportable(model: nn.Module) -> dict[str, AdaptedLinear]:
     """Return the adapted layers of a model by name.
 
-    Raises ValueError when there is none, or when one computes what PEFT has no layer for.
+    Raises ValueError when there is none, when one computes what PEFT has no layer for, or when the
+    token embeddings were resized after the adapters were put in.
     """
     layers = adapted_layers(model)
     if not layers:
         raise ValueError(
             "this model has no adapters to export: put them in with inject_adapters first"
+        )
+    before, now = getattr(model, "vocabulary_when_adapted", None), vocabulary_size(model)
+    if before is not None and before != now:
+        raise ValueError(
+            f"the token embeddings have {now} rows and had {before} when the adapters were put in; the "
+            "rows do not train, and no adapter's file holds them: resize first, save that model with "
+            "save_pretrained, and call inject_adapters then"
         )
     magnitudes = sum(isinstance(layer, DoRALinear) for layer in layers.values())
     all_have_magnitudes = magnitudes == len(layers)
@@ -142,8 +154,8 @@ def export_peft(
     """Write a model's adapters and its new head as `peft.PeftModel.from_pretrained` reads them.
 
     `adapter_config.json` and `adapter_model.safetensors` are both complete before either takes its
-    name in `folder`, which is made when missing.  The model is left as it is.  ALLoRA's η² is written
-    beside them as `allora.json`, for `load_peft` and `allora_lab.peft.load_adapter`.  Not written are
+    name in `folder`, which is made when missing.  The model is left as it is.  η² of allora and allora-update is
+    written beside them as `allora.json`, for `load_peft` and `allora_lab.peft.load_adapter`.  Not written are
     other methods' own settings, such as the budget: PEFT would train on as plain LoRA.
 
     Parameters
@@ -159,7 +171,8 @@ def export_peft(
     ------
     ValueError
         If the model has no adapters, no rank is left in any, one computes what PEFT cannot express,
-        or other parameters train too.  Nothing has been written then.
+        other parameters train too, or the token embeddings were resized meanwhile.  Nothing has been
+        written then.
     OSError
         If the folder cannot be made or written.
     """
@@ -180,5 +193,6 @@ def export_peft(
         config_file.write_text(json.dumps(config, indent=2) + "\n")
         save_file(tensors, weights, {"format": "pt"})
     first = next(iter(layers.values()))
-    if isinstance(first, ALLoRALinear):
-        write_sidecar(folder, Sidecar(eta_squared=first.eta_squared))
+    method = SIDECAR_OF.get(type(first))
+    if method:
+        write_sidecar(folder, Sidecar(eta_squared=first.eta_squared, method=method))

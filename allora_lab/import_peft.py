@@ -6,21 +6,23 @@ the adapter makes it ALLoRA with its η².  The tensors say which layers are ada
 rank, and the configuration must agree with them.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from allora_lab.adapters.allora import ALLoRALinear
 from allora_lab.adapters.base import AdaptedLinear, linear_weight
 from allora_lab.adapters.dora import DoRALinear
-from allora_lab.adapters.inject import adapted_layers, is_in_head, replace_layers
+from allora_lab.adapters.inject import adapted_layers, replace_layers
 from allora_lab.adapters.lora import LoRALinear
-from allora_lab.peft_files import PeftFiles, pattern_value, read_adapter
+from allora_lab.adapters.precision import keep_trained_in_float32
+from allora_lab.adapters.targets import is_in_head
+from allora_lab.adapters.update_layer import ALLoRAUpdateLinear
+from allora_lab.peft_files import PeftFiles, read_adapter
 from allora_lab.sidecar import Sidecar, read_sidecar
 
 VARIANTS = (  # settings that make another method of it, or train more than adapters and head
@@ -70,11 +72,16 @@ def _require_fit(model: nn.Module, files: PeftFiles) -> dict[str, nn.Module]:
                 f"the adapter of {name} is for a {parts['lora_B'].shape[0]} x {a_in} layer, and "
                 f"this model's is {d_out} x {d_in}: it was made for {made_for}"
             )
-        declared = pattern_value(files.config.get("rank_pattern"), name, files.config.get("r", 8))
-        if declared != r:
+        if files.ranks[name] != r:
             raise ValueError(
-                f"the adapter of {name} has rank {r}, and adapter_config.json says {declared}: use "
-                "the two files of one adapter"
+                f"the adapter of {name} has rank {r}, and adapter_config.json says "
+                f"{files.ranks[name]}: use the two files of one adapter"
+            )
+        m = parts.get("lora_magnitude_vector")
+        if m is not None and len(m) != d_out:
+            raise ValueError(
+                f"the magnitudes of {name} are {len(m)}, and this model's layer has {d_out} rows: it "
+                f"was made for {made_for}"
             )
         targets[name] = layer
     state = model.state_dict()
@@ -93,38 +100,33 @@ def _require_fit(model: nn.Module, files: PeftFiles) -> dict[str, nn.Module]:
     return targets
 
 
-def _scaling(config: dict[str, Any], name: str, r: int) -> float:
-    """Return s = α / r, or α / √r for rsLoRA."""
-    alpha = pattern_value(config.get("alpha_pattern"), name, config.get("lora_alpha", 8))
-    return alpha / (math.sqrt(r) if config.get("use_rslora") else r)
-
-
 def _builder(
     files: PeftFiles, sidecar: Sidecar | None, names: dict[nn.Module, str]
 ) -> Callable[[nn.Module], AdaptedLinear]:
-    """Return what makes our layer of a pretrained one, with the adapter's tensors in it."""
+    """Return what makes our layer of a pretrained one, with A, B and m still at their start."""
     config = files.config
     dropout = config.get("lora_dropout") or 0.0
 
     def build(layer: nn.Module) -> AdaptedLinear:
         name = names[layer]
-        parts: dict[str, Tensor] = files.layers[name]
-        r = len(parts["lora_A"])
-        common = {"r": r, "lora_dropout": dropout}
-        scaling = _scaling(config, name, r)
-        adapted: AdaptedLinear
+        common = {"r": int(files.ranks[name]), "lora_dropout": dropout}
         if config.get("use_dora"):
-            adapted = DoRALinear(layer, scaling=scaling, **common)
-        elif sidecar and sidecar.method == "allora":
-            adapted = ALLoRALinear(layer, eta_squared=sidecar.eta_squared, **common)
-        else:
-            adapted = LoRALinear(layer, scaling=scaling, **common)
-        with torch.no_grad():
-            for key, tensor in parts.items():
-                adapted.get_parameter(key).copy_(tensor)
-        return adapted
+            return DoRALinear(layer, scaling=files.scalings[name], **common)
+        if sidecar:
+            kind = {"allora": ALLoRALinear, "allora-update": ALLoRAUpdateLinear}[sidecar.method]
+            return kind(layer, eta_squared=sidecar.eta_squared, **common)
+        return LoRALinear(layer, scaling=files.scalings[name], **common)
 
     return build
+
+
+@torch.no_grad()
+def _copy_tensors(model: nn.Module, files: PeftFiles) -> None:
+    """Write an adapter's tensors, and its head, into a model that has its layers."""
+    for name, parts in files.layers.items():
+        for key, tensor in parts.items():
+            model.get_submodule(name).get_parameter(key).copy_(tensor)
+    model.load_state_dict(files.others, strict=False)
 
 
 def load_peft(model: nn.Module, folder: Path | str) -> nn.Module:
@@ -132,8 +134,8 @@ def load_peft(model: nn.Module, folder: Path | str) -> nn.Module:
 
     The layers are those of `inject_adapters`: LoRA, DoRA, or ALLoRA where `allora.json` says so
     ("allora-update" gives LoRA layers, whose optimizer is to be wrapped).  Ranks may differ from layer
-    to layer.  A classification head in the file replaces the model's.  Tensors take the type of the
-    model's weights.
+    to layer.  A classification head in the file replaces the model's.  Adapters and head are float32,
+    also on a model whose weights are bfloat16 or float16.
 
     Parameters
     ----------
@@ -161,8 +163,7 @@ def load_peft(model: nn.Module, folder: Path | str) -> nn.Module:
     sidecar = read_sidecar(folder)
     targets = _require_fit(model, files)
     if sidecar:
-        for name, parts in files.layers.items():
-            s = _scaling(files.config, name, len(parts["lora_A"]))
+        for name, s in files.scalings.items():
             if files.config.get("use_dora") or s != 1:
                 raise ValueError(
                     f"allora.json says ALLoRA, whose scaling is 1, and adapter_config.json says "
@@ -171,5 +172,6 @@ def load_peft(model: nn.Module, folder: Path | str) -> nn.Module:
                 )
     names = {layer: name for name, layer in targets.items()}
     replace_layers(model, targets, _builder(files, sidecar, names))
-    model.load_state_dict(files.others, strict=False)
+    keep_trained_in_float32(model)  # first: bfloat16 would round what is copied
+    _copy_tensors(model, files)
     return model

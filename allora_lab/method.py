@@ -14,12 +14,16 @@ from allora_lab.allocation.settings import HookContext
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSettings:
-    """The settings an adapter is built from; a method reads some of them."""
+    """The settings an adapter is built from; a method reads some of them.
+
+    `is_eta_squared_given` is False where eta_squared is only the default.
+    """
 
     r: int
     lora_alpha: float
     lora_dropout: float
     eta_squared: float
+    is_eta_squared_given: bool = True
     generator: torch.Generator | None
 
 
@@ -67,7 +71,7 @@ class Method:
     scales_rate: bool = False
     lora_dropout: float = 0.0
     is_gradient_natural: bool = True
-    wrap_optimizer: Callable[[Optimizer, nn.Module, float], Optimizer] | None = None
+    wrap_optimizer: Callable[[Optimizer, nn.Module, float | None], Optimizer] | None = None
     build_hook: Callable[[HookContext], TrainingHook] | None = None
     hook_settings: tuple[str, ...] = ()
     own_parameters: tuple[str, ...] = ()

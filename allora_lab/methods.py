@@ -15,6 +15,7 @@ from allora_lab.adapters.asf_lora import ASFLoRALinear
 from allora_lab.adapters.base import AdaptedLinear, AdaptiveLinear
 from allora_lab.adapters.dora import DoRALinear
 from allora_lab.adapters.lora import LoRALinear
+from allora_lab.adapters.update_layer import ALLoRAUpdateLinear
 from allora_lab.checks import require_known
 from allora_lab.method import AdapterSettings, Method
 from allora_lab.rank_methods import RANK_METHODS
@@ -37,6 +38,17 @@ def _dora(layer: nn.Module, settings: AdapterSettings) -> DoRALinear:
         layer,
         r=settings.r,
         scaling=settings.lora_alpha / settings.r,
+        lora_dropout=settings.lora_dropout,
+        generator=settings.generator,
+    )
+
+
+def _allora_update(layer: nn.Module, settings: AdapterSettings) -> ALLoRAUpdateLinear:
+    return ALLoRAUpdateLinear(
+        layer,
+        r=settings.r,
+        eta_squared=settings.eta_squared,
+        is_eta_squared_given=settings.is_eta_squared_given,
         lora_dropout=settings.lora_dropout,
         generator=settings.generator,
     )
@@ -134,7 +146,7 @@ METHODS: dict[str, Method] = {
             label="ALLoRA on the update (ours)",
             colour="#CC79A7",
             source="this project's own form; in no paper",
-            build=lambda layer, s: _lora(layer, s, 1.0),
+            build=_allora_update,
             reads_eta_squared=True,
             scales_rate=True,
             wrap_optimizer=wrap_optimizer,

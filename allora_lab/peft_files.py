@@ -4,15 +4,18 @@ Only safetensors are read: `adapter_model.bin` is a pickle, which runs code of w
 """
 
 import json
-import re
-from collections.abc import Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from allora_lab.adapters.targets import matcher, pattern_values
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."  # what PEFT wraps around a model's own names
@@ -29,12 +32,15 @@ class PeftFiles:
 
     `layers` holds, by the layer's name in the model, A (r, d_in) as `lora_A`, B (d_out, r) as
     `lora_B` and DoRA's m (d_out,) as `lora_magnitude_vector`; `others` the tensors of other modules
-    by their name in the model.
+    by their name in the model.  `ranks` and `scalings` hold r and s of each layer, as the configuration
+    says: s is α / r, or α / √r for rsLoRA.
     """
 
     config: dict[str, Any]
     layers: dict[str, dict[str, Tensor]]
     others: dict[str, Tensor]
+    ranks: dict[str, float]
+    scalings: dict[str, float]
 
 
 def require_adapter_files(folder: Path | str) -> None:
@@ -55,23 +61,105 @@ def require_adapter_files(folder: Path | str) -> None:
             )
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file, or raise ValueError with one sentence."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:  # no JSON, no text, nested too deep
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path} is not JSON ({reason}): save the adapter again") from None
+    if isinstance(values, dict):
+        return values
+    raise ValueError(f"{path} must hold a JSON object, got {values!r:.60}: save the adapter again")
+
+
+def _is_number(value: object, least: float, kind: type = float) -> bool:
+    """Return whether a value of JSON is a finite number, or whole number, of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | kind):
+        return False
+    return least <= value < math.inf and value <= 2**53
+
+
+def _is_rank(value: object) -> bool:
+    return _is_number(value, 1, int)
+
+
+def _is_alpha(value: object) -> bool:
+    return _is_number(value, 0) and value != 0
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+
+
+def _of_layers(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda v: isinstance(v, dict) and all(map(is_right, v.values()))
+
+
+# What a field must be and how that is said; null is allowed where the third entry is True.
+FIELDS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {
+    "r": (_is_rank, "a whole number from 1 up", False),
+    "lora_alpha": (_is_alpha, "a finite number above 0", False),
+    "rank_pattern": (_of_layers(_is_rank), "an object of whole numbers from 1 up", True),
+    "alpha_pattern": (_of_layers(_is_alpha), "an object of finite numbers above 0", True),
+    "lora_dropout": (lambda v: _is_number(v, 0) and v < 1, "a number from 0 to below 1", True),
+    "target_modules": (
+        lambda v: (isinstance(v, str) and v != "") or _is_names(v),
+        "a list of names or an expression",
+        True,
+    ),
+    "modules_to_save": (_is_names, "a list of names", True),
+    "bias": (lambda v: v in ("none", "all", "lora_only"), 'one of "none", "all", "lora_only"', False),
+    "init_lora_weights": (lambda v: isinstance(v, bool | str), "true, false or a name", True),
+    **{
+        name: (lambda v: isinstance(v, bool), "true or false", True)
+        for name in ("use_dora", "use_rslora", "fan_in_fan_out", "inference_mode", "lora_bias")
+    },
+    **{
+        name: (lambda v: isinstance(v, str), "text", True)
+        for name in ("base_model_name_or_path", "task_type", "revision")
+    },
+}  # fmt: skip
+
+
 def read_config(folder: Path | str) -> dict[str, Any]:
     """Return what `adapter_config.json` says.
 
-    Raises ValueError when it is no JSON object, or of another kind of adapter than LoRA.
+    Raises ValueError when it is no JSON object, of another kind of adapter than LoRA, or when a field
+    that is read here has another type or range than LoRA's.
     """
     path = Path(folder) / CONFIG
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): save the adapter again") from None
-    kind = config.get("peft_type") if isinstance(config, dict) else None
+    config = read_json_object(path)
+    kind = config.get("peft_type")
     if kind != "LORA":
         raise ValueError(
-            f"{path} is of an adapter of the type {kind}, and only LORA (with rsLoRA, DoRA and "
+            f"{path} is of an adapter of the type {kind!s:.40}, and only LORA (with rsLoRA, DoRA and "
             "ALLoRA) is read here: merge it with PEFT and use the merged model"
         )
+    for name, (is_right, words, may_be_null) in FIELDS.items():
+        value = config.get(name)
+        if name in config and not (value is None and may_be_null) and not is_right(value):
+            raise ValueError(
+                f"{name} in {path} must be {words}, got {value!r:.60}: correct it or save the adapter "
+                "again"
+            )
     return config
+
+
+def _require_sound(path: Path, key: str, tensor: Tensor, part: str | None) -> None:
+    """Raise ValueError unless a tensor has floating, finite numbers, and A, B and m their dimensions."""
+    dimensions = {None: tensor.dim(), "lora_magnitude_vector": 1}.get(part, 2)
+    problem = None
+    if not tensor.is_floating_point():
+        problem = (
+            f"is of {str(tensor.dtype).removeprefix('torch.')}, expected floating-point numbers"
+        )
+    elif tensor.dim() != dimensions:
+        problem = f"has {tensor.dim()} dimensions, expected {dimensions}"
+    elif not torch.isfinite(tensor.float()).all():
+        problem = "has numbers that are not finite"
+    if problem:
+        raise ValueError(f"{key} in {path} {problem}: save the adapter again")
 
 
 def read_adapter(folder: Path | str) -> PeftFiles:
@@ -89,13 +177,14 @@ def read_adapter(folder: Path | str) -> PeftFiles:
     path = Path(folder) / WEIGHTS
     try:
         tensors = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged or cut short ({error}): save it again") from None
     layers: dict[str, dict[str, Tensor]] = {}
     others = {}
     for key, tensor in tensors.items():
         name = key.removeprefix(PREFIX)
         end = next((end for end in PARTS if name.endswith(end)), None)
+        _require_sound(path, key, tensor, PARTS.get(end) if end else None)
         if end is None:
             others[name] = tensor
         else:
@@ -109,15 +198,14 @@ def read_adapter(folder: Path | str) -> PeftFiles:
             )
     if not layers:
         raise ValueError(f"{path} holds no lora_A and lora_B: save the adapter again")
-    return PeftFiles(config=config, layers=layers, others=others)
-
-
-def pattern_value(pattern: Mapping[str, float] | None, name: str, otherwise: float) -> float:
-    """Return the value of the first key of a rank_pattern or alpha_pattern that matches a layer.
-
-    As in PEFT, a key is a regular expression for the whole name or for its end after a dot.
-    """
-    for key, value in (pattern or {}).items():
-        if re.match(rf"(.*\.)?({key})$", name):
-            return value
-    return otherwise
+    if isinstance(config.get("target_modules"), str):
+        matcher(config["target_modules"])("")  # raises unless it is an expression
+    ranks, alphas = (
+        pattern_values(pattern, config.get(pattern), layers, config.get(field, 8))
+        for pattern, field in (("rank_pattern", "r"), ("alpha_pattern", "lora_alpha"))
+    )
+    scalings = {
+        name: alphas[name] / (math.sqrt(r) if config.get("use_rslora") else r)
+        for name, r in ranks.items()
+    }
+    return PeftFiles(config=config, layers=layers, others=others, ranks=ranks, scalings=scalings)

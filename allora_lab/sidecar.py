@@ -59,14 +59,15 @@ def read_sidecar(folder: Path | str) -> Sidecar | None:
         return None
     wanted = f'expected {{"method": "allora", "eta_squared": 4.0}} in {path}'
     try:
-        values = json.loads(path.read_text())
-    except ValueError as error:  # no JSON, or no text at all
-        raise ValueError(f"{wanted}, which cannot be read ({error}): write it anew") from None
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:  # no JSON, no text, nested too deep
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{wanted}, which cannot be read ({reason}): write it anew") from None
     if not isinstance(values, dict) or values.keys() != {"method", "eta_squared"}:
-        raise ValueError(f"{wanted}, got {values!r}: write it anew")
+        raise ValueError(f"{wanted}, got {values!r:.80}: write it anew")
     try:
         require_kind("eta_squared", values["eta_squared"], Real, "a number")
         require_kind("method", values["method"], str, "text")
         return Sidecar(**values)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # the latter for a whole number beyond all floats
         raise ValueError(f"{wanted}: {error}") from None

@@ -27,7 +27,6 @@ from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel
 
 from allora_lab import inject_adapters, load_model
-from allora_lab.adapters.precision import keep_trained_in_float32
 from allora_lab.experiments import environment
 from allora_lab.experiments.statistics import median_interval
 from allora_lab.methods import METHODS, get_method
@@ -85,7 +84,7 @@ def adapted(base: PreTrainedModel, contender: str, targets: tuple[str, ...]) -> 
     model = copy.deepcopy(base)
     if contender in OURS:
         inject_adapters(model, contender, r=R, target_modules=targets)
-        return keep_trained_in_float32(model).train()
+        return model.train()
     head = "classifier" if "classifier" in dict(model.named_children()) else "score"
     config = peft.LoraConfig(
         r=R,

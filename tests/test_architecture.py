@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "theory": {"checks"},
     "allocation": {"adapters", "checks"},
     "sidecar": {"checks", "files"},
-    "peft_files": set(),
+    "peft_files": {"adapters"},
     "export": {"adapters", "files", "peft_files", "sidecar"},
     "import_peft": {"adapters", "peft_files", "sidecar"},
     "peft": {"adapters", "checks", "data", "models", "peft_files", "sidecar"},

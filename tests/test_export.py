@@ -17,9 +17,11 @@ from transformers import (
 )
 
 from allora_lab import METHODS, export_peft, inject_adapters
+from allora_lab.adapters.allora_update import wrap_optimizer
 from allora_lab.adapters.dora import DoRALinear
 from allora_lab.adapters.gated import GatedLinear
 from allora_lab.adapters.inject import adapted_layers
+from allora_lab.adapters.update_layer import ALLoRAUpdateLinear
 from allora_lab.allocation.resize import resize_ranks
 
 pytestmark = pytest.mark.filterwarnings(
@@ -72,6 +74,8 @@ def built(family, method, **settings):
 
 def train(model, steps=6):
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    if any(isinstance(m, ALLoRAUpdateLinear) for m in model.modules()):
+        optimizer = wrap_optimizer(optimizer, model)
     for _ in range(steps):
         logits = model(WORDS).logits
         labels = torch.tensor([0, 2]) if logits.dim() == 2 else WORDS

@@ -39,7 +39,8 @@ class AdaLoRALinear(GatedLinear):
         self.lora_E = nn.Parameter(self.lora_A.new_zeros(r))
         with torch.no_grad():
             for factor in (self.lora_A, self.lora_B):
-                factor.copy_(START_STD * torch.randn(factor.shape, generator=generator))
+                start = torch.randn(factor.shape, generator=generator, dtype=torch.float32)
+                factor.copy_(START_STD * start)
 
     def gates(self) -> Float[Tensor, " r"]:
         """Return λ."""

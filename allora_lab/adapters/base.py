@@ -22,11 +22,15 @@ def gram_row_norms(
 ) -> Float[Tensor, " d_out"]:
     """Return ||(BA)_i|| for each output row i, in float32 or better, without forming BA.
 
-    ||(BA)_i||² = Σ_k ((B (A Aᵀ)) ∘ B)_ik, so an r × r product stands in for a d_out × d_in one.
+    ||(BA)_i||² = Σ_k ((B (A Aᵀ)) ∘ B)_ik, so an r × r product stands in for a d_out × d_in one.  The
+    terms of this sum can cancel, and its square root would keep half of the digits; so it is taken
+    in float64, where the error of a norm is at most about 1e-7 of ||B_i|| ||A||, as that of BA
+    itself in float32.  Apple's GPUs have no float64: there it is 1e-3 of it.
     """
-    wide = torch.promote_types(A.dtype, torch.float32)  # bfloat16 squares would lose 5 bits of 8
+    shown = torch.promote_types(A.dtype, torch.float32)
+    wide = shown if A.device.type == "mps" else torch.float64
     A, B = A.to(wide), B.to(wide)
-    return torch.linalg.vecdot(B @ (A @ A.T), B).clamp_min(0).sqrt()
+    return torch.linalg.vecdot(B @ (A @ A.T), B).clamp_min(0).sqrt().to(shown)
 
 
 class AdaptedLinear(nn.Module, ABC):
@@ -85,7 +89,9 @@ class AdaptedLinear(nn.Module, ABC):
         self.dropout = nn.Dropout(lora_dropout) if lora_dropout else nn.Identity()
         self.lora_A = nn.Parameter(weight.new_empty(r, d_in))
         self.lora_B = nn.Parameter(weight.new_zeros(d_out, r))
-        start = torch.empty(r, d_in)  # drawn on the CPU in float32: the same start on every device
+        start = torch.empty(
+            r, d_in, dtype=torch.float32
+        )  # drawn on the CPU in float32: the same start on every device
         nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=generator)
         with torch.no_grad():
             self.lora_A.copy_(start)

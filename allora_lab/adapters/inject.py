@@ -1,46 +1,14 @@
 """Put adapters into a pretrained model, take them out again, and read their state."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from allora_lab.adapters.base import AdaptedLinear, linear_weight
-
-# the new head of a sequence classifier: most models, decoders, BART, DistilBERT
-HEADS = ("classifier", "score", "classification_head", "pre_classifier")
-
-
-def is_target(name: str, target_modules: Sequence[str] | str) -> bool:
-    """Return whether PEFT would adapt the module `name`.
-
-    A list matches a module named so, or whose name ends in `.` and one of its entries; a string is
-    a regular expression for the whole name, or "all-linear" for every linear layer but the one
-    that turns hidden states into words (`find_targets` leaves that one out).
-    """
-    if target_modules == "all-linear":
-        return True
-    if isinstance(target_modules, str):
-        try:
-            return re.fullmatch(target_modules, name) is not None
-        except re.error as error:
-            raise ValueError(
-                f"target_modules {target_modules!r} is not a regular expression ({error}): correct "
-                "it, or give a list of names"
-            ) from None
-    return any(name == target or name.endswith(f".{target}") for target in target_modules)
-
-
-def is_in_head(name: str) -> bool:
-    """Return whether a module or parameter belongs to the new head, also inside a wrapper."""
-    return any(part in HEADS for part in name.split("."))
-
-
-def _output_embeddings(model: nn.Module) -> nn.Module | None:
-    return model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+from allora_lab.adapters.base import AdaptedLinear
+from allora_lab.adapters.targets import is_in_head, owners_by_weight
 
 
 def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
@@ -48,38 +16,22 @@ def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
     return {n: m for n, m in model.named_modules() if isinstance(m, AdaptedLinear)}
 
 
-def find_targets(
-    model: nn.Module, target_modules: Sequence[str] | str, *, r: int
-) -> dict[str, nn.Module]:
-    """Return the `nn.Linear` and `Conv1D` layers to adapt, by name; the head is left alone.
+def refuse_to_save(*_args: Any, **_kwargs: Any) -> NoReturn:
+    """Raise ValueError: stands in for `save_pretrained` while a model has adapters."""
+    raise ValueError(
+        "save_pretrained would write this model under names that from_pretrained does not know, and "
+        "its adapted layers would be loaded as random numbers: fold the adapters in first with "
+        "merge_adapters(model), or write them alone with export_peft(model, folder)"
+    )
 
-    Raises
-    ------
-    ValueError
-        If the model is adapted already, nothing matches, or r is too large for a match.
-    """
-    if adapted_layers(model):
-        raise ValueError(
-            "this model already has adapters: merge them with merge_adapters, or load it afresh"
-        )
-    words_out = _output_embeddings(model) if target_modules == "all-linear" else None
-    linear = {
-        n: m
-        for n, m in model.named_modules()
-        if n and isinstance(m, nn.Linear | Conv1D) and not is_in_head(n) and m is not words_out
-    }
-    targets = {n: m for n, m in linear.items() if is_target(n, target_modules)}
-    if not targets:
-        ends = sorted({name.rsplit(".", 1)[-1] for name in linear})
-        wanted = target_modules if isinstance(target_modules, str) else list(target_modules)
-        raise ValueError(
-            f"target_modules {wanted!r} match no linear layer: choose from {', '.join(ends)}"
-        )
-    for name, layer in targets.items():
-        largest = min(linear_weight(layer).shape)
-        if r > largest:
-            raise ValueError(f"r must be at most {largest} for the layer {name}, got {r}")
-    return targets
+
+def vocabulary_size(model: nn.Module) -> int | None:
+    """Return how many rows a model's table of token embeddings has; None where there is none."""
+    try:
+        table = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    except NotImplementedError:  # a model that does not read words
+        return None
+    return table.num_embeddings if isinstance(table, nn.Embedding) else None
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
@@ -99,15 +51,55 @@ def replace_layers(
     for name, layer in adapted.items():
         layer.train(targets[name].training)  # dropout is on where the model is in training mode
         _replace(model, name, layer)
+    if isinstance(model, PreTrainedModel):
+        model.vocabulary_when_adapted = vocabulary_size(model)
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and adapted_layers(module):
+            module.save_pretrained = refuse_to_save
 
 
-def merge_adapters(model: nn.Module) -> nn.Module:
+def _untie(model: nn.Module, layer: AdaptedLinear) -> None:
+    """Give an adapted layer a weight of its own, and have the configuration say so."""
+    base = layer.base_layer
+    base.weight = nn.Parameter(base.weight.detach().clone(), requires_grad=False)
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.config.tie_word_embeddings = False
+            module.config.get_text_config().tie_word_embeddings = False
+            module.all_tied_weights_keys = {}
+
+
+def _require_own_weights(model: nn.Module, layers: Mapping[str, AdaptedLinear]) -> None:
+    """Raise ValueError when an adapted layer shares its weight with another module."""
+    owners = owners_by_weight(model)
+    for name, layer in layers.items():
+        others = set(owners[id(layer.base_layer.weight)]) - {f"{name}.base_layer"}
+        if others:
+            other = min(others).removesuffix(".base_layer")
+            raise ValueError(
+                f"{name} shares its weight with {other}, which a merge would change too: give it a "
+                "weight of its own with merge_adapters(model, untie=True), or keep the adapter "
+                "apart with export_peft"
+            )
+
+
+def merge_adapters(model: nn.Module, *, untie: bool = False) -> nn.Module:
     """Fold every adapter into its pretrained weight, in place, and return the plain model.
+
+    An output layer often shares its weight with the token embeddings (`tie_word_embeddings`); a merge
+    into that one matrix would change both.
+
+    Parameters
+    ----------
+    untie
+        Give an adapted layer that shares its weight a copy of its own first, and set
+        `tie_word_embeddings` to False; the model grows by that matrix.
 
     Raises
     ------
     ValueError
-        If there is no adapter, or one cannot be merged; then none has been.
+        If there is no adapter, one cannot be merged, or one shares its weight and `untie` is False;
+        then none has been merged.
     """
     layers = adapted_layers(model)
     if not layers:
@@ -115,8 +107,16 @@ def merge_adapters(model: nn.Module) -> nn.Module:
     for layer in layers.values():
         if not layer.is_mergeable:
             layer.merge()  # raises, with the method's own reason
+    if untie:
+        owners = owners_by_weight(model)
+        for layer in layers.values():
+            if len(owners[id(layer.base_layer.weight)]) > 1:
+                _untie(model, layer)
+    _require_own_weights(model, layers)
     for name, layer in layers.items():
         _replace(model, name, layer.merge())
+    for module in model.modules():
+        vars(module).pop("save_pretrained", None)
     return model
 
 

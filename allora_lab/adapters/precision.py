@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from allora_lab.adapters.inject import HEADS, own_tensors
+from allora_lab.adapters.inject import adapted_layers, own_tensors
+from allora_lab.adapters.targets import HEADS
 
 
 def _widened(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -22,9 +23,9 @@ def _widened(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 def keep_trained_in_float32(model: nn.Module) -> nn.Module:
     """Make what an adapted model trains, and all of its adapters, float32, in place; return it.
 
-    Call it after `inject_adapters` and before the optimizer is built.  A model in float32 stays as it
-    is, bit for bit.  In one of bfloat16 a head takes its input as float32 from then on; A has been
-    rounded to bfloat16 once, when it was drawn, and DoRA's m is that of the rounded W.
+    `inject_adapters` and `load_peft` call it.  A model in float32 stays as it is, bit for bit.  In one
+    of bfloat16 a head takes its input as float32 from then on; A has been rounded to bfloat16 once,
+    when it was drawn, as in PEFT, and DoRA's m is that of the rounded W.
     """
     own = own_tensors(model).values()
     narrow = [t for t in own if t.is_floating_point() and t.dtype.itemsize < 4]
@@ -35,4 +36,13 @@ def keep_trained_in_float32(model: nn.Module) -> nn.Module:
             parts = name.split(".")
             if parts[-1] in HEADS and not set(parts[:-1]) & set(HEADS):  # the outermost of a head
                 module.register_forward_pre_hook(_widened)
+    return model
+
+
+def cast_adapters(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Make the adapters of a model `dtype`, in place, and return it; the head stays as it is."""
+    inside = tuple(f"{name}." for name in adapted_layers(model))
+    for name, tensor in own_tensors(model).items():
+        if name.startswith(inside) and tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
     return model

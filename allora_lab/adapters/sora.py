@@ -33,7 +33,9 @@ class SoRALinear(GatedLinear):
         super().__init__(
             base_layer, r=r, scaling=scaling, lora_dropout=lora_dropout, generator=generator
         )
-        start = torch.randn(r, generator=generator)  # after A's, from the same source
+        start = torch.randn(
+            r, generator=generator, dtype=torch.float32
+        )  # after A's, from the same source
         self.lora_gate = nn.Parameter(start.to(self.lora_A))
 
     def gates(self) -> Float[Tensor, " r"]:

@@ -90,7 +90,9 @@ def resize_ranks(
         if stays == list(range(layer.r)) and not more:
             continue
         d_in = layer.lora_A.shape[1]
-        rows = (2 * torch.rand(more, d_in, generator=generator) - 1) * d_in**-0.5
+        rows = (
+            2 * torch.rand(more, d_in, generator=generator, dtype=torch.float32) - 1
+        ) * d_in**-0.5
         kept = torch.tensor(stays, dtype=torch.long)
         axes = {getattr(layer, n): axis for n, axis in layer.RANK_AXIS.items()}
         for old, new in layer.resize(kept, rows).items():

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from allora_lab.adapters.precision import keep_trained_in_float32
 from allora_lab.build import inject_adapters
 from allora_lab.config import RunConfig
 from allora_lab.data.batches import Encoded, batch_at, encode, halves
@@ -66,7 +65,6 @@ def build_adapted(
         target_modules=config.target_modules,
         generator=torch.Generator().manual_seed(config.seed),
     )
-    keep_trained_in_float32(loaded.model)
     if config.gradient_checkpointing:
         recompute_layers(loaded.model)
     if config.compile:

@@ -7,6 +7,7 @@ layer in training is another.  Where nothing is differentiated PEFT's forward pa
 model computes to the last bit what the saved adapter will compute in plain PEFT.
 """
 
+import re
 from typing import Any, ClassVar
 
 import peft
@@ -16,6 +17,18 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from allora_lab.adapters.allora import ScaleRows
+from allora_lab.adapters.update_layer import warn_unless_rescaled
+
+OUTPUT_LAYERS = ("lm_head", "embed_out", "output_embeddings")  # often tied to the token embeddings
+
+
+def require_adapter_name(name: str) -> None:
+    """Raise ValueError unless an adapter's name can name a module and a folder."""
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(
+            f"the adapter's name {name!r} must be of letters, digits, _ and -: it names a module of "
+            "torch and a folder"
+        )
 
 
 class ALLoRALayer(Linear):
@@ -45,16 +58,32 @@ class ALLoRALayer(Linear):
         Raises
         ------
         ValueError
-            If an ALLoRA adapter would have a scaling other than 1 here.
+            If an ALLoRA adapter would have a scaling other than 1 here, or its name cannot name a
+            module.
         """
         if hasattr(config, "eta_squared"):
+            require_adapter_name(adapter_name)
             if lora_alpha != r:
                 raise ValueError(
                     f"ALLoRA has no scaling factor, but lora_alpha / r would be {lora_alpha} / {r} "
                     f"in {kwargs.get('target_name')}: give alpha_pattern the values of rank_pattern"
                 )
             self.allora_config[adapter_name] = config
+        self.is_output = str(kwargs.get("target_name")).rpartition(".")[2] in OUTPUT_LAYERS
         super().update_layer(adapter_name, r, lora_alpha=lora_alpha, config=config, **kwargs)
+        if getattr(config, "method", None) == "allora-update":
+            warn_unless_rescaled(self.lora_B[adapter_name].weight, "wrap_update(optimizer, model)")
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Merge as PEFT does; an output layer gets a weight of its own first.
+
+        It may be tied to the token embeddings, which a merge into the shared matrix would change too;
+        PEFT then sets `tie_word_embeddings` to False, with a warning.
+        """
+        if self.is_output:
+            base = self.get_base_layer()
+            base.weight = nn.Parameter(base.weight.detach().clone(), requires_grad=False)
+        super().merge(safe_merge=safe_merge, adapter_names=adapter_names)
 
     def scaled_adapters(self) -> list[str]:
         """Return the active adapters of this layer whose gradients are rescaled."""
@@ -103,8 +132,9 @@ def build_layer(
     Raises
     ------
     ValueError
-        If it is neither `nn.Linear` nor `Conv1D`, or its weight is quantized.
+        If the adapter's name cannot name a module, it is neither `nn.Linear` nor `Conv1D`, or its weight is quantized.
     """
+    require_adapter_name(adapter_name)
     name = kwargs.get("target_name")
     is_conv = isinstance(target, Conv1D)
     if not (is_conv or isinstance(target, nn.Linear)):

@@ -8,12 +8,14 @@ multiplied by a constant divides the coefficient out again.  `check_optimizer` s
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from allora_lab.adapters.allora_update import ALLoRAUpdate, Factors
+from allora_lab.adapters.allora_update import ALLoRAUpdate, is_wrapped
+from allora_lab.adapters.update_layer import Factors
 from allora_lab.peft.config import ALLoRAConfig
 from allora_lab.peft.layer import ALLoRALayer
 
@@ -53,32 +55,32 @@ def is_scale_free(optimizer: Optimizer) -> bool:
     return long < FACTOR**0.5 * short
 
 
-def _adapters(model: nn.Module) -> Iterator[tuple[ALLoRAConfig, Factors]]:
-    """Yield every ALLoRA adapter of every layer with its configuration."""
-    for layer in model.modules():
+def _adapters(model: nn.Module) -> Iterator[Factors]:
+    """Yield every ALLoRA adapter of every layer; its source is its configuration."""
+    for name, layer in model.named_modules():
         if isinstance(layer, ALLoRALayer):
-            for name, config in layer.allora_config.items():
-                yield config, Factors(layer.lora_A[name].weight, layer.lora_B[name].weight)
+            for key, config in layer.allora_config.items():
+                A, B = layer.lora_A[key].weight, layer.lora_B[key].weight
+                is_scaled = config.method == "allora"
+                yield Factors(f"{key} of {name}", A, B, config.eta_squared, is_scaled, config)
 
 
-def _stepped(
-    optimizer: Optimizer, model: nn.Module
-) -> tuple[list[Factors], dict[int, ALLoRAConfig]]:
-    """Return the ALLoRA adapters whose A and B an optimizer holds, and their configurations."""
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    found = [
-        (config, pair)
-        for config, pair in _adapters(model)
-        if id(pair.lora_A) in held and id(pair.lora_B) in held
-    ]
-    return [pair for _, pair in found], {id(config): config for config, _ in found}
+class PeftUpdate(ALLoRAUpdate):
+    """`ALLoRAUpdate` around the optimizer of a model with adapters of `use_allora`."""
 
+    NONE_HELD: ClassVar[str] = (
+        "the optimizer holds no adapter of use_allora: build the model with "
+        "peft.get_peft_model(model, use_allora(config)) first, and the optimizer from its trainable "
+        "parameters"
+    )
 
-def _is_wrapped(optimizer: Optimizer) -> bool:
-    inner = optimizer
-    while not isinstance(inner, ALLoRAUpdate) and hasattr(inner, "optimizer"):
-        inner = inner.optimizer  # accelerate's wrapper
-    return isinstance(inner, ALLoRAUpdate)
+    def found(self) -> Iterator[Factors]:
+        """Yield every ALLoRA adapter of every layer."""
+        return _adapters(self.model)
+
+    def adopt(self, source: ALLoRAConfig) -> None:
+        """Have an adapter leave its gradients alone, and `allora.json` say so."""
+        source.method = "allora-update"
 
 
 def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
@@ -90,11 +92,12 @@ def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
     """
     while hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer  # accelerate's wrapper
-    _, configs = _stepped(optimizer, model)
-    methods = {config.method for config in configs.values()}
-    kind = type(optimizer).__name__
-    if _is_wrapped(optimizer):
+    if is_wrapped(optimizer):
         return
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    stepped = [f for f in _adapters(model) if id(f.lora_A) in held and id(f.lora_B) in held]
+    methods = {f.source.method for f in stepped}
+    kind = type(optimizer).__name__
     if "allora-update" in methods:
         warnings.warn(
             f"ALLoRA is to act on the optimizer's step, but {kind} is not wrapped, so this trains "
@@ -122,23 +125,8 @@ def wrap_update(optimizer: Optimizer, model: nn.Module) -> ALLoRAUpdate:
     Raises
     ------
     ValueError
-        If the optimizer is wrapped already, holds no adapter of `use_allora`, or holds several with
-        different eta_squared.
+        If the optimizer is wrapped already, needs a closure, holds no adapter of `use_allora`, or holds
+        several with different eta_squared.  A step raises it when an adapter has gradients and no
+        wrapped optimizer holds it, such as one that was added later; `add_param_group` takes it in.
     """
-    if _is_wrapped(optimizer):
-        raise ValueError("this optimizer is wrapped already: use it as it is")
-    pairs, configs = _stepped(optimizer, model)
-    etas = sorted({config.eta_squared for config in configs.values()})
-    if not etas:
-        raise ValueError(
-            "the optimizer holds no adapter of use_allora: build the model with "
-            "peft.get_peft_model(model, use_allora(config)) first, and the optimizer from its "
-            "trainable parameters"
-        )
-    if len(etas) > 1:
-        raise ValueError(
-            f"the optimizer holds adapters with eta_squared {etas}: give each its own optimizer"
-        )
-    for config in configs.values():
-        config.method = "allora-update"
-    return ALLoRAUpdate(optimizer, pairs, etas[0])
+    return PeftUpdate(optimizer, model)

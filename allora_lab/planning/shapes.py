@@ -19,7 +19,6 @@ from transformers import (
     Qwen2Config,
 )
 
-from allora_lab.adapters.precision import keep_trained_in_float32
 from allora_lab.build import inject_adapters
 from allora_lab.checks import require_known
 from allora_lab.models.config_file import NO_MODEL, read_config_file
@@ -138,7 +137,6 @@ def build_on_meta(
     with torch.device("meta"):
         model = _from_config(TASKS[task], config, DTYPES[dtype])
         inject_adapters(model, method, **settings)
-        keep_trained_in_float32(model)
     for module in model.modules():
         if isinstance(module, PreTrainedModel):  # it would look for padding in ids without numbers
             module.warn_if_padding_and_no_attention_mask = lambda *_ids: None

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from transformers.optimization import Adafactor
 
-from allora_lab.adapters.inject import is_in_head
+from allora_lab.adapters.targets import is_in_head
 
 
 @dataclass(frozen=True, kw_only=True)

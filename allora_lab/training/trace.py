@@ -40,7 +40,7 @@ def measure(model: nn.Module) -> dict[str, Any]:
             "grad_norm_B": _gradient_norm(layer.lora_B),
         }
     every_row = torch.cat(rows)
-    quantiles = torch.quantile(every_row, torch.tensor(QUANTILES))
+    quantiles = torch.quantile(every_row, every_row.new_tensor(QUANTILES))
     return {
         "row_norm_mean": rounded(every_row.mean().item()),
         "row_norm_quantiles": [rounded(q) for q in quantiles.tolist()],

@@ -120,7 +120,7 @@ def test_adaloras_outputs_gradients_and_sensitivities_are_pefts(rng):
 
 
 def test_names_are_matched_as_peft_matches_them():
-    from allora_lab.adapters.inject import is_target
+    from allora_lab.adapters.targets import is_target
 
     names = ["query", "layer.0.query", "my_query", "query.dense", "layer.10.value", "value"]
     for targets in (["query"], ["0.query", "value"], r".*\.(query|value)", ["dense"]):
