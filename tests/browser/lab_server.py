@@ -28,10 +28,11 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class LabServer:
-    """Where a running JupyterLab is, and what opens it."""
+    """Where a running JupyterLab is, what opens it, and the folder that it shows."""
 
     url: str
     token: str
+    root: Path
 
     def page_of(self, path: str) -> str:
         """Return the address of a file, as a reader's browser has it after `make lab`."""
@@ -94,12 +95,13 @@ def wait_until_it_answers(server: LabServer, process: subprocess.Popen, log: Pat
 def running_lab(folder: Path, theme: str) -> Iterator[LabServer]:
     """Start JupyterLab over a copy of the notebooks; it and its kernels end with the context."""
     write_settings(folder / "settings", theme)
-    server = LabServer(f"http://127.0.0.1:{free_port()}", secrets.token_hex(16))
+    root = copy_of_the_lab(folder)
+    server = LabServer(f"http://127.0.0.1:{free_port()}", secrets.token_hex(16), root)
     options = {
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": server.url.rpartition(":")[2],
         "ServerApp.port_retries": "0",
-        "ServerApp.root_dir": str(copy_of_the_lab(folder)),
+        "ServerApp.root_dir": str(root),
         "IdentityProvider.token": server.token,
         "LabApp.user_settings_dir": str(folder / "settings"),
         "LabApp.workspaces_dir": str(folder / "workspaces"),

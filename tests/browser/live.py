@@ -34,7 +34,7 @@ def run_and_stop(panel: PanelInPage, live: Locator) -> None:
     run.click()
     wait_until("a Stop to press", lambda: stop.is_enabled() and run.is_disabled())
     wait_until("progress", lambda: share_done(live) > 0, SLOWEST)
-    assert "left" in status.inner_text()
+    wait_until("the time left", lambda: "left" in status.inner_text(), SLOWEST)
     wait_until("a picture of the run", lambda: panel.picture() != picture_in(before), SLOWEST)
     stop.click()
     wait_until("stopped", lambda: status.inner_text() == "stopped" and run.is_enabled(), 60.0)

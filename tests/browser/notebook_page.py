@@ -23,6 +23,12 @@ NOT_SHOWN = ".jupyter-widgets-error-widget, .jp-RenderedText:text('model not fou
 
 def open_and_run(page: Page, server: LabServer, path: Path) -> list[PanelInPage]:
     """Open a notebook, run all its cells, and return its panels; an error output is a failure."""
+    run_all(page, server, path)
+    return panels_in(page, path)
+
+
+def run_all(page: Page, server: LabServer, path: Path) -> None:
+    """Open a notebook and run all its cells; an error output is a failure."""
     page.goto(f"{server.page_of(f'notebooks/{path.name}')}&reset")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
     page.wait_for_function(KERNEL_IS_READY, timeout=60_000)
@@ -33,7 +39,6 @@ def open_and_run(page: Page, server: LabServer, path: Path) -> list[PanelInPage]
     errors = page.locator(ERRORS).all_inner_texts()
     assert not errors, f"{path.name}: {errors}"
     assert not page.locator(NOT_SHOWN).count(), f"{path.name}: a widget is not shown"
-    return panels_in(page, path)
 
 
 def panels_in(page: Page, path: Path) -> list[PanelInPage]:
