@@ -1,4 +1,4 @@
-"""allora_lab: see what ALLoRA and rank allocation for LoRA claim, and whether it is true.
+"""allora_lab: check the claims of two papers about LoRA, ALLoRA and ALoRA, on a laptop.
 
 The public names are loaded when first used, so that `allora-lab --help` does not wait for torch.
 """

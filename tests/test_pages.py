@@ -74,6 +74,8 @@ def test_an_edited_page_that_is_generated_as_a_whole_is_found(folder):
     [
         (TEXT.replace("generated: two", "generated: tow"), "line 11.*did you mean 'two'"),
         (TEXT.replace("generated: one", "generated"), "line 3"),
+        (TEXT.replace("generated: one", "generated: one two"), "line 3.*'one two'"),
+        (TEXT.replace("<!-- generated: two", "  <!--generated: tow"), "line 11.*'tow'"),
         (TEXT.removesuffix("<!-- /generated -->\n"), "line 11.*'two' is not closed"),
         (TEXT.replace("<!-- /generated -->\n\nBetween", "Between"), "line 3.*'one' is not closed"),
         (TEXT.replace("<!-- generated: two -->\n", ""), "nothing is open"),

@@ -42,7 +42,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "binder": benchmarks.binder_sentences,
 }
 WHOLE: dict[str, Callable[[], str]] = {"docs/fidelity.md": fidelity_markdown}
-MARK = re.compile(r"^<!--\s*(/?)generated\b:?\s*(\S*?)\s*-->\n?", re.MULTILINE)
+MARK = re.compile(r"^[ \t]*<!--\s*(/?)\s*generated\b:?\s*(.*?)\s*-->[ \t]*\n?", re.MULTILINE)
 WIDTH = 110  # of a generated paragraph; lines of a table are as long as they are
 
 

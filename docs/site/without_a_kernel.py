@@ -86,6 +86,11 @@ def picture(data: str, words: str) -> str:
     )
 
 
+def with_formulas(html: str) -> str:
+    """Return a stored table with its $formulas$ in the delimiters that the pages' KaTeX looks for."""
+    return re.sub(r"\$([^$\n]+)\$", r'<span class="math">\\(\1\\)</span>', html)
+
+
 def without_widgets(text: str) -> str:
     """Return a notebook's text with what a page can show in place of each widget."""
     notebook = json.loads(text)
@@ -97,6 +102,9 @@ def without_widgets(text: str) -> str:
                 if question:  # its source has the answer
                     cell["metadata"]["tags"] = ["remove-input"]
                 output["data"] = {"text/html": f"<div class='no-kernel'>{words}</div>"}
+            elif "text/html" in output.get("data", {}):
+                html = "".join(output["data"]["text/html"])
+                output["data"]["text/html"] = with_formulas(html)
             if words := output.get("metadata", {}).get("image/png", {}).get("alt"):
                 output["data"] = {"text/html": picture(output["data"]["image/png"], words)}
     return json.dumps(notebook)

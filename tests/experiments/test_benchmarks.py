@@ -125,6 +125,15 @@ def test_what_is_no_record_is_refused_in_one_sentence(folder, change, words):
     assert "\n" not in str(raised.value)
 
 
+def test_a_device_from_outside_is_text_in_the_document(folder):
+    path = throughput(folder)
+    values = json.loads(path.read_text()) | {"device": "<img src=x onerror=alert(1)>\n\n| a |"}
+    path.write_text(json.dumps(values))
+    said = benchmarks.throughput_sentences()
+    assert "<img" not in said
+    assert "\n" not in said
+
+
 def test_a_record_without_a_contender_is_refused(folder):
     write(folder, "throughput", {"allora_lab": [1.0]}, sentences=1)
     with pytest.raises(ValueError, match="PEFT"):

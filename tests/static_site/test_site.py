@@ -98,5 +98,11 @@ def test_a_notebook_shows_its_questions_and_what_it_stored(path):
 
 
 @pytest.mark.parametrize("path", sorted((SITE / "notebooks").glob("*.html")), ids=lambda p: p.stem)
+def test_a_formula_in_a_stored_table_is_not_shown_as_latex(path):
+    cells = re.findall(r"<td.*?</td>", path.read_text(), re.DOTALL)
+    assert not [cell for cell in cells if re.search(r"\$[^$<]*\\\w+", cell)]
+
+
+@pytest.mark.parametrize("path", sorted((SITE / "notebooks").glob("*.html")), ids=lambda p: p.stem)
 def test_a_table_is_shown_as_one(path):
     assert not re.search(r"<p>\s*\|", path.read_text())  # Markdown that was not understood
