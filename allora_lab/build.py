@@ -22,11 +22,13 @@ def resolve_settings(
     *,
     r: int,
     lora_alpha: float | None,
-    lora_dropout: float,
+    lora_dropout: float | None,
     eta_squared: float,
     generator: torch.Generator | None = None,
 ) -> AdapterSettings:
-    """Return what a method is built from: lora_alpha None means r, so that LoRA's s is 1.
+    """Return what a method is built from.
+
+    A lora_alpha of None means r, so that LoRA's s is 1; a lora_dropout of None the method's own.
 
     Raises
     ------
@@ -40,12 +42,13 @@ def resolve_settings(
         require_positive("lora_alpha", alpha)
     require_kind("r", r, int, "a whole number")
     require_at_least("r", r, 1)
-    require_probability("lora_dropout", lora_dropout)
+    dropout = method.lora_dropout if lora_dropout is None else lora_dropout
+    require_probability("lora_dropout", dropout)
     require_eta_squared(eta_squared)
     return AdapterSettings(
         r=r,
         lora_alpha=alpha,
-        lora_dropout=lora_dropout or method.lora_dropout,
+        lora_dropout=dropout,
         eta_squared=float(eta_squared),
         generator=generator,
     )
@@ -57,7 +60,7 @@ def inject_adapters(
     *,
     r: int = 8,
     lora_alpha: float | None = None,
-    lora_dropout: float = 0.0,
+    lora_dropout: float | None = None,
     eta_squared: float = DEFAULT_ETA_SQUARED,
     target_modules: Sequence[str] | str = ("query", "value"),
     generator: torch.Generator | None = None,
@@ -76,7 +79,8 @@ def inject_adapters(
     lora_alpha
         α of LoRA, rsLoRA and DoRA; None means α = r, so that LoRA's scaling is 1, as ALLoRA's is.
     lora_dropout
-        Dropout on the input of A; `allora-dropout` uses 0.05 where this is 0.
+        Dropout on the input of A; None means the method's own, 0.05 for `allora-dropout` and 0 for
+        the others.
     eta_squared
         η² of the ALLoRA family; methods that do not read it ignore it.
     target_modules
