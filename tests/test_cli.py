@@ -4,14 +4,17 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 
 import peft
 import pytest
 
 from allora_lab import load_model, load_text
-from allora_lab.cli import main
-from allora_lab.config import config_from
+from allora_lab.cli import _parser, main
+from allora_lab.config import RunConfig, config_from
 from allora_lab.experiments.tasks import evaluation_split
+from allora_lab.run_options import config_of
+from allora_lab.settings import GROUPS
 from allora_lab.training.evaluate import evaluate
 
 SHORT = ["--steps", "2", "--eval-size", "16", "--train-size", "32", "--max-length", "16"]
@@ -263,3 +266,40 @@ def test_debug_shows_the_traceback_of_bad_input_as_well(capsys):
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert shown.splitlines()[-1].startswith("allora-lab: ")
+
+
+def test_epochs_become_steps_of_the_rows_there_are(tmp_path):
+    words = ["run", "--method", "lora", *SHORT[2:], "--batch-size", "8", "--epochs", "1.5"]
+    assert main([*words, "--gradient-accumulation-steps", "2"]) == 0
+    (path,) = (tmp_path / "out").iterdir()
+    config = json.loads(path.read_text())["config"]
+    assert "epochs" not in config
+    assert config["steps"] == 3  # 32 sentences, 8 in a batch, 2 batches in a step
+    assert config_from(config).run_id == path.stem
+
+
+def configured(words):
+    return config_of(_parser().read(["run", *words]))
+
+
+def test_flags_win_over_a_file_and_lists_are_written_either_way(tmp_path):
+    (tmp_path / "run.toml").write_text('method = "lora"\nepochs = 2\ncompile = true\n')
+    file = ["--config", "run.toml"]
+    assert configured([*file, "--steps", "7"]).steps == 7
+    assert configured([*file, "--batch-size", "4096"]).steps == 2
+    assert not configured([*file, "--steps", "7", "--no-compile"]).compile
+    names = configured([*file, "--target-modules", "query,value"])
+    assert names == configured([*file, "--target-modules", "query", "value"])
+    expression = configured([*file, "--target-modules", r".*\.(query|value){1,2}"])
+    assert expression.target_modules == r".*\.(query|value){1,2}"
+
+
+def test_every_setting_has_a_flag_with_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    shown = capsys.readouterr().out
+    for field in fields(RunConfig):
+        assert f"--{field.name.replace('_', '-')}" in shown
+        assert field.metadata["help"].split()[0] in shown
+    for group in GROUPS:
+        assert f"\n{group}:\n" in shown
