@@ -24,11 +24,13 @@ def resolve_settings(
     *,
     r: int,
     lora_alpha: float | None,
-    lora_dropout: float,
+    lora_dropout: float | None,
     eta_squared: float | None,
     generator: torch.Generator | None = None,
 ) -> AdapterSettings:
-    """Return what a method is built from: lora_alpha None means r, so that LoRA's s is 1.
+    """Return what a method is built from.
+
+    A lora_alpha of None means r, so that LoRA's s is 1; a lora_dropout of None the method's own.
 
     An eta_squared of None is 4, `DEFAULT_ETA_SQUARED`.
 
@@ -44,14 +46,15 @@ def resolve_settings(
         require_positive("lora_alpha", alpha)
     require_kind("r", r, int, "a whole number")
     require_at_least("r", r, 1)
-    require_probability("lora_dropout", lora_dropout)
     is_given = eta_squared is not None
     eta_squared = DEFAULT_ETA_SQUARED if eta_squared is None else eta_squared
+    dropout = method.lora_dropout if lora_dropout is None else lora_dropout
+    require_probability("lora_dropout", dropout)
     require_eta_squared(eta_squared)
     return AdapterSettings(
         r=r,
         lora_alpha=alpha,
-        lora_dropout=lora_dropout or method.lora_dropout,
+        lora_dropout=dropout,
         eta_squared=float(eta_squared),
         is_eta_squared_given=is_given,
         generator=generator,
@@ -64,7 +67,7 @@ def inject_adapters(
     *,
     r: int = 8,
     lora_alpha: float | None = None,
-    lora_dropout: float = 0.0,
+    lora_dropout: float | None = None,
     eta_squared: float | None = None,
     target_modules: Sequence[str] | str | None = None,
     generator: torch.Generator | None = None,
@@ -85,7 +88,8 @@ def inject_adapters(
     lora_alpha
         α of LoRA, rsLoRA and DoRA; None means α = r, so that LoRA's scaling is 1, as ALLoRA's is.
     lora_dropout
-        Dropout on the input of A; `allora-dropout` uses 0.05 where this is 0.
+        Dropout on the input of A; None means the method's own, 0.05 for `allora-dropout` and 0 for
+        the others.
     eta_squared
         η² of the ALLoRA family; None means 4, and methods that do not read it ignore it.  For
         "allora-update" it is what `wrap_optimizer` uses.

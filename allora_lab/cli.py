@@ -9,13 +9,15 @@ from pathlib import Path
 
 from allora_lab import __version__
 from allora_lab.checks import SPOKEN, is_for_the_user
+from allora_lab.flags import Parser, add_settings, number, whole
+from allora_lab.settings import OPTIMIZATION
 
 SWEEP_ACTIONS = ("sweep", "status", "tables", "pages")
 BUG = "This is a bug in allora_lab or in a library it uses: please report it with this traceback."
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="allora-lab",
         description="Fine-tune a real language model with LoRA, ALLoRA and their relatives on a "
         "laptop, and see what their norms do.",
@@ -36,10 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _whole_or_all(text: str) -> int | str:
-    return text if text == "all" else int(text)
-
-
 def _add_demo(commands: argparse._SubParsersAction) -> None:
     demo = commands.add_parser("demo", help="seven short fine-tunes: norms escaping from zero")
     demo.add_argument(
@@ -53,34 +51,29 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run = commands.add_parser(
         "run",
         help="one fine-tune, from flags or a TOML file",
+        usage="%(prog)s --method METHOD [flags]",
         description="One fine-tune. Settings are those of allora_lab.RunConfig, from --config "
         "FILE.toml, from flags such as --method allora --eta-squared 4, or both (flags win). "
         "Ctrl-C leaves a checkpoint; the same command resumes it.",
     )
-    run.add_argument("--config", type=Path, help="TOML file of settings")
-    run.add_argument("--out", type=Path, default=Path("out"), help="folder of the record")
-    run.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
-    run.add_argument(
+    groups = add_settings(run)
+    groups[OPTIMIZATION].add_argument(
+        "--epochs",
+        type=number,
+        metavar="X",
+        help="passes over the training data, in place of steps",
+    )
+    output = run.add_argument_group("input and output")
+    output.add_argument("--config", type=Path, metavar="FILE.toml", help="TOML file of settings")
+    output.add_argument("--out", type=Path, default=Path("out"), help="folder of the record (out)")
+    output.add_argument(
         "--export", type=Path, metavar="DIR", help="write the trained adapter here, for PEFT"
     )
-    text = ("model", "dataset", "method", "optimizer", "schedule", "eval-split", "dtype")
-    whole = ("r", "warmup-steps", "batch-size", "steps", "eval-every", "gradient-draws")
-    number = ("lora-alpha", "lora-dropout", "eta-squared", "lr", "head-lr", "weight-decay")
-    for name in text:
-        run.add_argument(f"--{name}")
-    ranks = ("rank-budget", "ranks-moved", "rounds", "first-round", "round-every", "score-size")
-    gates = ("gate-penalty", "gate-threshold", "gate-lr", "orthogonality")
-    for name in (*whole, *ranks, "copies", "max-length", "length-pool", "seed"):
-        run.add_argument(f"--{name}", type=int, metavar="N")
-    for name in ("train-size", "eval-size"):
-        run.add_argument(f"--{name}", type=_whole_or_all, metavar="N|all")
-    for name in (*number, *gates, "clip-norm"):
-        run.add_argument(f"--{name}", type=float, metavar="X")
-    run.add_argument("--target-modules", nargs="+", metavar="NAME")
-    for name in ("base-dropout", "compile", "gradient-checkpointing"):
-        run.add_argument(f"--{name}", action="store_true", default=None)
-    run.add_argument("--deterministic", action="store_true", help="kernels that repeat themselves")
-    run.add_argument(
+    output.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    output.add_argument(
+        "--deterministic", action="store_true", help="kernels that repeat themselves"
+    )
+    output.add_argument(
         "--trust-remote-code", action="store_true", help="run code that comes with MODEL"
     )
     run.set_defaults(action="run")
@@ -109,11 +102,11 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
     sweep.add_argument("file", type=Path, metavar="FILE.toml")
     sweep.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     sweep.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes of a local Dask cluster"
+        "--workers", type=whole, default=1, metavar="N", help="processes of a local Dask cluster"
     )
     sweep.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to run on")
-    sweep.add_argument("--part", type=int, default=0, metavar="I", help="which share, from 0")
-    sweep.add_argument("--parts", type=int, default=1, metavar="N", help="how many shares")
+    sweep.add_argument("--part", type=whole, default=0, metavar="I", help="which share, from 0")
+    sweep.add_argument("--parts", type=whole, default=1, metavar="N", help="how many shares")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would be run")
     sweep.add_argument("--retry-failed", action="store_true", help="also run what failed before")
     sweep.set_defaults(action="sweep")
@@ -154,17 +147,17 @@ def _add_plan(commands: argparse._SubParsersAction) -> None:
     )
     plan.add_argument("model", metavar="MODEL")
     plan.add_argument("--method", default="allora", help="a key of the table of methods")
-    plan.add_argument("--r", type=int, default=8, metavar="N")
+    plan.add_argument("--r", type=whole, default=8, metavar="N")
     plan.add_argument("--target-modules", nargs="+", metavar="NAME", help="(all-linear)")
     plan.add_argument("--task", default="sequence-classification", help="or causal-lm")
-    plan.add_argument("--batch-size", type=int, default=16, metavar="N")
-    plan.add_argument("--max-length", type=int, default=128, metavar="N")
+    plan.add_argument("--batch-size", type=whole, default=16, metavar="N")
+    plan.add_argument("--max-length", type=whole, default=128, metavar="N")
     plan.add_argument("--dtype", default="float32", help="float32 or bfloat16")
     plan.add_argument("--optimizer", default="adamw", help="adamw, sgd or adafactor")
     plan.add_argument("--gradient-checkpointing", action="store_true")
     plan.add_argument("--gpu", metavar="NAME", help="h100, a100-40gb, rtx4090, t4, ...")
-    plan.add_argument("--memory", type=float, metavar="GIB", help="a GPU's memory")
-    plan.add_argument("--peak", type=float, metavar="TFLOPS", help="a GPU's peak")
+    plan.add_argument("--memory", type=number, metavar="GIB", help="a GPU's memory")
+    plan.add_argument("--peak", type=number, metavar="TFLOPS", help="a GPU's peak")
     plan.set_defaults(action="plan")
 
 
@@ -188,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Any other exception is a bug: it leaves with its traceback and a note that says so.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().read(arguments)
     try:
         from allora_lab import commands, plan_command, sweep_commands  # they import torch
 

@@ -6,7 +6,6 @@ import io
 import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from allora_lab.checks import require_known
-from allora_lab.config import RunConfig, config_from
+from allora_lab.config import RunConfig
 from allora_lab.data.datasets import load_dataset
 from allora_lab.data.inventory import describe_data
 from allora_lab.experiments.demo import demo_summary, run_demo
+from allora_lab.experiments.environment import resolve_device
 from allora_lab.experiments.records import write_record
 from allora_lab.experiments.runner import run as run_one
-from allora_lab.experiments.sweep import read_toml
 from allora_lab.experiments.tasks import model_task
 from allora_lab.export import export_peft, require_exportable
 from allora_lab.figures import FIGURES
@@ -30,6 +29,7 @@ from allora_lab.methods import METHODS
 from allora_lab.planning.advice import smallest_change
 from allora_lab.planning.memory import GIB, step_memory, usable_bytes
 from allora_lab.planning.shapes import read_shape
+from allora_lab.run_options import config_of
 from allora_lab.training.checkpoint import Progress
 from allora_lab.training.processes import Processes, joined
 
@@ -112,6 +112,7 @@ def on_demo_run(index: int, total: int, config: RunConfig) -> Callable[[Progress
 
 def demo(options: argparse.Namespace) -> None:
     """Train the seven runs, draw them, and say what they showed."""
+    resolve_device(options.device)
     require_writable(options.out)
     records = run_demo(device=options.device, on_run=on_demo_run)
     content = demo_summary(records)
@@ -130,6 +131,7 @@ def figure(options: argparse.Namespace) -> None:
         print_table([{"figure": n, "shows": row.description} for n, row in FIGURES.items()])
         return
     require_known("figure", options.name, FIGURES)
+    resolve_device(options.device)
     require_writable(options.out)
     content = FIGURES[options.name].compute(options.device, options.fresh, on_demo_run)
     write_figure(options.name, content, options.out)
@@ -165,12 +167,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace, processes: Processes, device: str) -> None:
     """Fine-tune once and write the record; resume when a checkpoint of the same run is there."""
-    values = read_toml(options.config) if options.config else {}
-    names = {field.name for field in fields(RunConfig)}
-    flags = {k: v for k, v in vars(options).items() if k in names and v is not None}
-    if len(flags.get("target_modules", ())) == 1 and not flags["target_modules"][0].isidentifier():
-        flags["target_modules"] = flags["target_modules"][0]  # all-linear, or an expression
-    config = config_from({**values, **flags})
+    config = config_of(options)
     if processes.is_first:  # two that try a folder at once would remove each other's trial file
         require_writable(options.out)
     models = []  # the one that is trained, when it is to be exported

@@ -11,14 +11,19 @@ from typing import Any
 from allora_lab.build import resolve_settings
 from allora_lab.checks import (
     require_at_least,
-    require_at_most,
     require_known,
-    require_positive,
     require_probability,
     require_type,
 )
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
-from allora_lab.settings import HOOK_SETTINGS, SIZES, RunSettings, attributes_section, kind_of
+from allora_lab.settings import (
+    HOOK_SETTINGS,
+    SIZES,
+    RunSettings,
+    attributes_section,
+    kind_of,
+    require_in_range,
+)
 from allora_lab.training.optimizers import OPTIMIZERS
 
 LONGEST_NAME = 150  # bytes of a model's and a data set's name, which are part of file names
@@ -58,16 +63,8 @@ class RunConfig(RunSettings):
 
     def _check_ranges(self) -> None:
         for field in fields(self):
-            value, limits = getattr(self, field.name), field.metadata
-            if value is None:
-                continue
-            if limits.get("choices"):
-                require_known(field.name, value, limits["choices"])
-            if "least" in limits:
-                require_at_least(field.name, value, limits["least"])
-                require_at_most(field.name, value, limits["most"])
-            if limits.get("is_positive"):
-                require_positive(field.name, value)
+            if getattr(self, field.name) is not None:
+                require_in_range(field.name, getattr(self, field.name))
         if self.lora_dropout is not None:
             require_probability("lora_dropout", self.lora_dropout)
         require_at_least("weight_decay", self.weight_decay, 0)

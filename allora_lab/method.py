@@ -55,6 +55,8 @@ class Method:
         For a method with a part of its own in training: from a context to that part.
     hook_settings
         Which settings of `AllocationSettings` its part reads.
+    allocation_ends
+        The share of the run at which it stops moving ranks; None: it may move them to the end.
     own_parameters
         Names of trained tensors that the hook steps, and the run's optimizer does not.
     splits_train
@@ -74,5 +76,6 @@ class Method:
     wrap_optimizer: Callable[[Optimizer, nn.Module, float | None], Optimizer] | None = None
     build_hook: Callable[[HookContext], TrainingHook] | None = None
     hook_settings: tuple[str, ...] = ()
+    allocation_ends: float | None = None
     own_parameters: tuple[str, ...] = ()
     splits_train: bool = False

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from allora_lab.checks import require_positive
+from allora_lab.flags import targets_in
 from allora_lab.planning.advice import smallest_change
 from allora_lab.planning.memory import (
     ALLOCATOR_SHARE,
@@ -17,20 +18,17 @@ from allora_lab.planning.memory import (
 )
 from allora_lab.planning.shapes import build_on_meta, count_parameters, read_shape
 from allora_lab.planning.throughput import find_gpu, operations, scoring_round
+from allora_lab.settings import require_in_range
 
 BUILD = ("method", "task", "dtype", "r", "target_modules")
 SIZES = ("batch_size", "max_length", "optimizer")
 
 
-def _targets(words: list[str] | None) -> str | tuple[str, ...]:
-    if not words:
-        return "all-linear"
-    return words[0] if len(words) == 1 and not words[0].isidentifier() else tuple(words)
-
-
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in (*BUILD, *SIZES)}
-    return {**given, "target_modules": _targets(options.target_modules)}
+    for name in ("r", "dtype", "batch_size", "max_length", "optimizer"):
+        require_in_range(name, given[name])
+    return {**given, "target_modules": targets_in(options.target_modules or ["all-linear"])}
 
 
 def _gibibytes(size: float) -> str:
@@ -123,9 +121,10 @@ def plan(options: argparse.Namespace) -> None:
     )
     print(f"trained: {trained:,} of {every:,} parameters, {100 * trained / every:.3f} %")
     _print_memory(plain, checkpointed)
-    memory = options.memory or (gpu and gpu.memory_gib)
-    if memory:
+    memory = gpu.memory_gib if options.memory is None and gpu else options.memory
+    if memory is not None:
         chosen = checkpointed if options.gradient_checkpointing and checkpointed else plain
         asked = {**settings, "is_checkpointed": options.gradient_checkpointing}
         _print_fit(config, asked, chosen.total, memory)
-    _print_speed(model, options, options.peak or (gpu and gpu.tflops[options.dtype]))
+    peak = gpu.tflops[options.dtype] if options.peak is None and gpu else options.peak
+    _print_speed(model, options, peak)

@@ -124,5 +124,6 @@ RANK_METHODS: tuple[Method, ...] = (
         reads_lora_alpha=True,
         build_hook=SingularValueBudget,
         hook_settings=("rank_budget", "first_round", "round_every", "orthogonality"),
+        allocation_ends=0.5,
     ),
 )

@@ -7,6 +7,8 @@ nothing heavy, so that `allora-lab run --help` is instant.
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_args
 
+from allora_lab.checks import require_at_least, require_at_most, require_known, require_positive
+
 GROUPS = ("model and data", "method", "optimization", "rank allocation", "evaluation")
 DATA, METHOD, OPTIMIZATION, RANKS, EVALUATION = GROUPS
 LARGEST_COUNT = 10**9
@@ -156,6 +158,18 @@ class RunSettings:
         least=0,
         most=LARGEST_SEED,
     )
+
+
+def require_in_range(name: str, value: Any) -> None:
+    """Raise ValueError unless a setting's value is among its choices and within its limits."""
+    (limits,) = (f.metadata for f in fields(RunSettings) if f.name == name)
+    if limits.get("choices"):
+        require_known(name, value, limits["choices"])
+    if "least" in limits:
+        require_at_least(name, value, limits["least"])
+        require_at_most(name, value, limits["most"])
+    if limits.get("is_positive"):
+        require_positive(name, value)
 
 
 HOOK_SETTINGS = tuple(f.name for f in fields(RunSettings) if f.metadata["group"] == RANKS)

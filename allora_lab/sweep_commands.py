@@ -1,6 +1,7 @@
 """What the commands `sweep`, `status`, `tables` and `pages` do."""
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -8,14 +9,18 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from allora_lab.checks import require_at_least
+from allora_lab.checks import require_at_least, require_at_most
 from allora_lab.commands import describe, print_table
 from allora_lab.config import RunConfig
+from allora_lab.experiments.environment import resolve_device
 from allora_lab.experiments.sweep import Sweep, read_sweep
 from allora_lab.experiments.sweep_run import checkpoint_path, run_sweep
 from allora_lab.experiments.sweep_tables import sweep_tables, to_csv
 from allora_lab.files import REPOSITORY, require_writable, results_folder, written_whole
 from allora_lab.training.checkpoint import Progress
+
+MOST_WORKERS = 1024
+ADDRESS = re.compile(r"(\w+://)?\S+:\d{1,5}")  # of a Dask scheduler
 
 
 class SweepBar:
@@ -48,11 +53,18 @@ class SweepBar:
 
 def sweep(options: argparse.Namespace) -> None:
     """Run what a sweep file lacks records of, with a bar and the time left."""
+    resolve_device(options.device)
     plan = read_sweep(options.file)
     require_at_least("parts", options.parts, 1)
     if not 0 <= options.part < options.parts:
         raise ValueError(f"part must be from 0 to {options.parts - 1}, got {options.part}")
     require_at_least("workers", options.workers, 1)
+    require_at_most("workers", options.workers, MOST_WORKERS)
+    if options.scheduler is not None and not ADDRESS.fullmatch(options.scheduler):
+        raise ValueError(
+            f"--scheduler must be an address as `dask scheduler` prints it, such as "
+            f"tcp://10.0.0.1:8786, got {options.scheduler!r}"
+        )
     if options.parts > 1 and (options.scheduler or options.workers > 1):
         raise ValueError("--parts is for processes without Dask: leave out --workers, --scheduler")
     share = (options.part, options.parts)

@@ -13,7 +13,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 # What each part may import besides itself; parts further down stand on those above.
 MAY_IMPORT = {
     "checks": set(),
-    "settings": set(),
+    "settings": {"checks"},
+    "flags": {"checks", "settings"},
     "files": set(),
     "adapters": {"checks"},
     "theory": {"checks"},
@@ -52,13 +53,22 @@ MAY_IMPORT = {
     },
     "figures": {"config", "experiments", "plots", "theory", "training"},
     "panels": {"allocation", "config", "experiments", "methods", "plots", "theory", "training"},
+    "run_options": {"checks", "config", "data", "experiments", "flags", "methods"},
     "commands": {
         *("checks", "config", "data", "experiments", "export", "figures", "files"),
-        *("methods", "planning", "training"),
+        *("methods", "planning", "run_options", "training"),
     },
     "sweep_commands": {"checks", "commands", "config", "experiments", "files", "training"},
-    "plan_command": {"checks", "planning"},
-    "cli": {"__init__", "checks", "commands", "plan_command", "sweep_commands"},
+    "plan_command": {"checks", "flags", "planning", "settings"},
+    "cli": {
+        "__init__",
+        "checks",
+        "commands",
+        "flags",
+        "plan_command",
+        "settings",
+        "sweep_commands",
+    },
     "__main__": {"cli"},
     "__init__": set(),
 }

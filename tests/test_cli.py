@@ -4,14 +4,17 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 
 import peft
 import pytest
 
 from allora_lab import load_model, load_text
-from allora_lab.cli import _whole_or_all, main
-from allora_lab.config import config_from
+from allora_lab.cli import _parser, main
+from allora_lab.config import RunConfig, config_from
 from allora_lab.experiments.tasks import evaluation_split
+from allora_lab.run_options import config_of
+from allora_lab.settings import GROUPS
 from allora_lab.training.evaluate import evaluate
 
 SHORT = ["--steps", "2", "--eval-size", "16", "--train-size", "32", "--max-length", "16"]
@@ -64,8 +67,44 @@ BAD = {
     "malformed": (["run", "--config", "bad.toml"], "is not valid TOML"),
     "figure": (["figure", "escpae"], "did you mean 'escape'"),
     "sweep part": (["sweep", "sweep.toml", "--part", "3"], "part must be from 0 to 0"),
+    "flag": (["run", "--method", "lora", "--weight-decai", "1"], "did you mean --weight-decay?"),
+    "rank": (["run", "--method", "lora", "--rank", "4"], "did you mean --r?"),
+    "learning rate": (["run", "--learning-rate", "1"], "did you mean --lr?"),
+    "alpha": (["run", "--method", "lora", "--alpha=8"], "did you mean --lora-alpha?"),
+    "flag of plan": (["plan", "minilm", "--rank", "4"], "did you mean --r?"),
+    "not a number": (["run", "--method", "lora", "--r", "four"], "must be a whole number"),
+    "a word too many": (["run", "--method", "lora", "four"], "not expected"),
+    "command": (["rum", "--method", "lora"], "did you mean 'run'"),
+    "no method in a file": (["run", "--config", "empty.toml"], "--method allora"),
+    "zero eta": (["run", "--method", "allora", "--eta-squared", "0"], "above 0"),
+    "minus zero eta": (["run", "--method", "allora", "--eta-squared", "-0.0"], "above 0"),
+    "seed": (["run", "--method", "lora", "--seed", "9" * 23], "seed must be at most"),
+    "folder for a file": (["run", "--config", "."], "is a folder"),
+    "folder for a sweep": (["sweep", "."], "is a folder"),
+    "brackets": (["run", "--config", "deep.toml"], "nests"),
+    "digits": (["run", "--config", "digits.toml"], "digits.toml"),
+    "no UTF-8": (["status", "latin.toml"], "UTF-8"),
+    "empty list": (["sweep", "empty-list.toml"], "empty"),
+    "no block": (["sweep", "empty.toml"], "[[block]]"),
+    "model of a sweep": (["sweep", "model.toml"], "minilm"),
+    "data of a sweep": (["sweep", "data.toml"], "did you mean 'emotion'"),
+    "device of a sweep": (["sweep", "sweep.toml", "--device", "zz"], "no device 'zz'"),
+    "scheduler": (["sweep", "sweep.toml", "--scheduler", "zz"], "tcp://"),
+    "device of a figure": (["figure", "escape", "--device", "zz"], "no device 'zz'"),
+    "device of the demo": (["demo", "--device", "zz"], "no device 'zz'"),
+    "epochs and steps": (["run", "--method", "lora", "--epochs", "1", "--steps", "3"], "both"),
+    "no epochs": (["run", "--method", "lora", "--epochs", "0"], "above 0"),
+    "r of a plan": (["plan", "minilm", "--r", "9" * 20], "r must be at most"),
     "fetch": (["data", "--fetch", "nytrated"], "did you mean 'nyt_rated'"),
 }
+
+
+def status(words):
+    """Return the exit status of a command line, which the parser leaves with itself."""
+    try:
+        return main(words)
+    except SystemExit as left:
+        return left.code
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -76,9 +115,17 @@ def test_bad_input_is_one_sentence_and_writes_nothing(case, tmp_path, capsys):
     (tmp_path / "evil.toml").write_text("name = '../x'\n[[block]]\nset = { method = 'lora' }\n")
     (tmp_path / "list.toml").write_text("[[block]]\nset = { method = 'lora' }\nvary = { r = 3 }\n")
     (tmp_path / "text.toml").write_text("method = ['lora']\n")
+    (tmp_path / "empty.toml").write_text("")
+    (tmp_path / "deep.toml").write_text("steps = " + 5000 * "[")
+    (tmp_path / "digits.toml").write_text("steps = " + 5000 * "9")
+    (tmp_path / "latin.toml").write_bytes("name = 'caf\u00e9'".encode("latin-1"))
+    block = "[[block]]\nset = { method = 'lora', %s }\n"
+    (tmp_path / "empty-list.toml").write_text(block % "r = 2" + "vary = { seed = [] }\n")
+    (tmp_path / "model.toml").write_text(block % "model = 'minilmm'")
+    (tmp_path / "data.toml").write_text(block % "dataset = 'emotions'")
     words, message = BAD[case]
     before = sorted(tmp_path.rglob("*"))
-    assert main(words) == 2
+    assert status(words) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert error[0].startswith("allora-lab: ")
@@ -200,6 +247,7 @@ def test_an_error_of_a_library_is_a_bug_and_leaves_with_its_traceback(monkeypatc
 
 def test_only_a_raise_of_this_package_or_the_system_speaks_to_the_user(tmp_path):
     from allora_lab.checks import is_for_the_user, require_at_least
+    from allora_lab.commands import print_table
 
     def raised(call, *arguments):
         with pytest.raises((ValueError, OSError)) as caught:
@@ -209,7 +257,8 @@ def test_only_a_raise_of_this_package_or_the_system_speaks_to_the_user(tmp_path)
     assert raised(require_at_least, "r", 0, 1)
     assert raised((tmp_path / "none").read_text)
     assert not raised(int, "x")
-    assert not raised(_whole_or_all, "x")  # int's own error, though the innermost frame is ours
+    # a builtin's own error, though the innermost frame is ours
+    assert not raised(print_table, [{"a": 1}, {"a": 1, "b": 2}])
 
 
 def test_debug_shows_the_traceback_of_bad_input_as_well(capsys):
@@ -217,3 +266,40 @@ def test_debug_shows_the_traceback_of_bad_input_as_well(capsys):
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert shown.splitlines()[-1].startswith("allora-lab: ")
+
+
+def test_epochs_become_steps_of_the_rows_there_are(tmp_path):
+    words = ["run", "--method", "lora", *SHORT[2:], "--batch-size", "8", "--epochs", "1.5"]
+    assert main([*words, "--gradient-accumulation-steps", "2"]) == 0
+    (path,) = (tmp_path / "out").iterdir()
+    config = json.loads(path.read_text())["config"]
+    assert "epochs" not in config
+    assert config["steps"] == 3  # 32 sentences, 8 in a batch, 2 batches in a step
+    assert config_from(config).run_id == path.stem
+
+
+def configured(words):
+    return config_of(_parser().read(["run", *words]))
+
+
+def test_flags_win_over_a_file_and_lists_are_written_either_way(tmp_path):
+    (tmp_path / "run.toml").write_text('method = "lora"\nepochs = 2\ncompile = true\n')
+    file = ["--config", "run.toml"]
+    assert configured([*file, "--steps", "7"]).steps == 7
+    assert configured([*file, "--batch-size", "4096"]).steps == 2
+    assert not configured([*file, "--steps", "7", "--no-compile"]).compile
+    names = configured([*file, "--target-modules", "query,value"])
+    assert names == configured([*file, "--target-modules", "query", "value"])
+    expression = configured([*file, "--target-modules", r".*\.(query|value){1,2}"])
+    assert expression.target_modules == r".*\.(query|value){1,2}"
+
+
+def test_every_setting_has_a_flag_with_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    shown = capsys.readouterr().out
+    for field in fields(RunConfig):
+        assert f"--{field.name.replace('_', '-')}" in shown
+        assert field.metadata["help"].split()[0] in shown
+    for group in GROUPS:
+        assert f"\n{group}:\n" in shown

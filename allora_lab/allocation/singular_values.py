@@ -53,6 +53,11 @@ class SingularValueBudget(TrainingHook):
                 f"rank_budget must be at least {least}, one rank a block, and at most {self.start}, "
                 f"the ranks adalora starts with, got {self.target}"
             )
+        if self.last < 2:
+            raise ValueError(
+                f"adalora ends its allocation in the middle of the run, for which {context.steps} steps "
+                "are too few: set steps to 4 or more"
+            )
         if not 0 < self.settings.first_round < self.last:
             raise ValueError(
                 f"first_round must be between 1 and {self.last - 1} for adalora, which ends its "

@@ -117,11 +117,15 @@ def epoch_batches(
     return tuple(full[i] for i in order)
 
 
+def batches_an_epoch(rows: int, batch_size: int) -> int:
+    """Return how many batches hold every row once, but for less than a batch."""
+    return max(1, rows // batch_size)
+
+
 def batch_at(
     split: Encoded, *, step: int, batch_size: int, seed: int, length_pool: int = LENGTH_POOL
 ) -> dict[str, Tensor]:
     """Return the batch of `step`, the same whenever it is asked for."""
-    batches_an_epoch = max(1, len(split) // batch_size)
-    epoch, place = divmod(step, batches_an_epoch)
+    epoch, place = divmod(step, batches_an_epoch(len(split), batch_size))
     batches = epoch_batches(split.lengths, batch_size, seed, epoch, length_pool)
     return collate(split, batches[place])

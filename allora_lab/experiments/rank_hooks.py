@@ -18,11 +18,16 @@ SCORE_SIZE = 32  # |B_val| of the paper
 
 
 def allocation_settings(config: RunConfig, train_rows: int) -> AllocationSettings:
-    """Return a run's settings: K1 one epoch and K2 a quarter of one, unless it names others."""
-    epoch = max(1, train_rows // config.batch_size)
+    """Return a run's settings: K1 one epoch and K2 a quarter of K1, unless it names others.
+
+    Where a method ends its allocation before the end of the run, the K1 that is not named comes before.
+    """
+    epoch = max(1, train_rows // (config.batch_size * config.gradient_accumulation_steps))
+    ends = get_method(config.method).allocation_ends
+    first = epoch if ends is None else max(1, min(epoch, int(ends * config.steps) - 1))
     defaults = {
-        "first_round": epoch,
-        "round_every": max(1, epoch // 4),
+        "first_round": first,
+        "round_every": max(1, first // 4),
         "gate_lr": config.lr,
     }
     named = {field.name: getattr(config, field.name, None) for field in fields(AllocationSettings)}
@@ -42,7 +47,8 @@ def score_split(
             f"{config.method} scores ranks on dev sentences and {config.dataset} has none: choose "
             "another data set, or alora-sensitivity, which needs none"
         )
-    split = dataset.dev.last(config.score_size or SCORE_SIZE)
+    size = SCORE_SIZE if config.score_size is None else config.score_size
+    split = dataset.dev.last(size)
     return encode(loaded.tokenizer, split, config.max_length)
 
 

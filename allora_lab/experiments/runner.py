@@ -60,8 +60,8 @@ def build_adapted(
         config.method,
         r=config.r,
         lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout or 0.0,
-        eta_squared=config.eta_squared or DEFAULT_ETA_SQUARED,
+        lora_dropout=config.lora_dropout,
+        eta_squared=DEFAULT_ETA_SQUARED if config.eta_squared is None else config.eta_squared,
         target_modules=config.target_modules,
         generator=torch.Generator().manual_seed(config.seed),
     )
@@ -139,9 +139,9 @@ def fine_tune(
     data, other = halves(data) if get_method(config.method).splits_train else (data, None)
     tokens = 0
 
-    def next_batch(step: int) -> dict[str, torch.Tensor]:
+    def next_batch(number: int) -> dict[str, torch.Tensor]:
         nonlocal tokens
-        batch = batch_at(data, step=step, **batches)
+        batch = batch_at(data, step=number, **batches)
         tokens += int(batch["attention_mask"].sum())
         return processes.share(batch)
 
@@ -150,6 +150,7 @@ def fine_tune(
         optimizer,
         next_batch,
         steps=config.steps,
+        accumulate=config.gradient_accumulation_steps,
         seed=config.seed,
         run_id=f"{config.run_id} of {loaded.revision[:12]} on {dataset.revision[:12]}",
         trace_steps=trace_steps(config.steps),

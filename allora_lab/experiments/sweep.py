@@ -10,6 +10,7 @@ vary = { eta_squared = [1, 4], seed = [0, 1, 2] }     # every combination
 """
 
 import itertools
+import math
 import re
 import tomllib
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from allora_lab.checks import require_kind, require_known
+from allora_lab.checks import require_at_most, require_kind, require_known
 from allora_lab.config import RunConfig, config_from
+from allora_lab.data.datasets import prompt_set
 from allora_lab.experiments.comparison_config import Comparison, comparisons_from
 from allora_lab.experiments.records import failure_path, found_records
+from allora_lab.models.small_decoder import SMALL_DECODER
 
+LARGEST_SWEEP = 100_000  # runs of a block; the largest of this repository has a few hundred
 LARGEST_TOML = 1_000_000  # bytes; a sweep of this repository has a few thousand
 
 
@@ -93,11 +97,27 @@ def expand_block(base: dict[str, Any], block: dict[str, Any]) -> list[RunConfig]
     require_kind("vary of a block", block.get("vary", {}), dict, "a table such as { r = [4, 8] }")
     for key, values in block.get("vary", {}).items():
         require_kind(f"vary of {key}", values, list, "a list of values")
+        if not values:
+            raise ValueError(f"vary of {key} is empty: name at least one value, or leave {key} out")
+    runs = math.prod(map(len, block.get("vary", {}).values()))
+    require_at_most("the number of runs of a block", runs, LARGEST_SWEEP)
     fixed, vary = {**base, **block.get("set", {})}, block.get("vary", {})
     return [
-        config_from({**fixed, **dict(zip(vary, values, strict=True))})
+        _checked(config_from({**fixed, **dict(zip(vary, values, strict=True))}))
         for values in itertools.product(*vary.values())
     ]
+
+
+def _checked(config: RunConfig) -> RunConfig:
+    """Return a run whose data set and model have a name that there can be; no file is read.
+
+    A path passes, so that the tables of a sweep can be made where its model is not.
+    """
+    prompt_set(config.dataset)
+    if "/" not in config.model and not Path(config.model).is_dir():
+        ways = ("a folder with config.json", "a hub id org/name as openai-community/gpt2")
+        require_known("model", config.model, ("minilm", SMALL_DECODER, *ways))
+    return config
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -114,6 +134,8 @@ def _sweep_in(path: Path, text: str) -> Sweep:
     require_kind("block", blocks, list, "written as [[block]]")
     for block in blocks:
         require_kind("block", block, dict, "written as [[block]]")
+    if not blocks:
+        raise ValueError(f"{path} declares no run: add a [[block]] with set or vary")
     require_kind("base", values.get("base", {}), dict, "a table: write [base]")
     require_kind("name of a sweep", name, str, "text")
     if not re.fullmatch(r"[\w-]+", name):

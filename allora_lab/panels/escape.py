@@ -94,7 +94,7 @@ class EscapePanel(LivePanel):
             eta_squared=eta_squared if METHODS[method].reads_eta_squared else None,
             lr=scaled_rate(OPTIMIZERS[optimizer].default_lr, rate),
             r=r,
-            lora_dropout=lora_dropout,
+            lora_dropout=lora_dropout or None,  # at 0 the method's own, so that it has a record
             **self.settings,
         )
 
@@ -103,7 +103,7 @@ class EscapePanel(LivePanel):
         config = self.config(**values)
         lora = {**values, "method": "lora"}
         slow = recorded(self.config(**lora))
-        eta_squared = config.eta_squared or 1.0
+        eta_squared = 1.0 if config.eta_squared is None else config.eta_squared
         fast = recorded(self.config(**{**lora, "rate": values["rate"] * eta_squared}))
         record = recorded(config)
         curves = [

@@ -6,7 +6,7 @@ uninterrupted one exactly (bit for bit on a CPU), and no random state has to be 
 from torch's global generator: what else draws from it in another thread meanwhile changes them.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from allora_lab.allocation.hook import TrainingHook
 from allora_lab.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from allora_lab.training.interrupt import deferred_interrupt
-from allora_lab.training.processes import ALONE, Processes
+from allora_lab.training.processes import ALONE, Processes, labels_in
 from allora_lab.training.trace import append_row, measure
 
 
@@ -40,12 +40,39 @@ def clip(model: nn.Module, optimizer: Optimizer, norm: float) -> None:
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if id(p) in stepped], norm)
 
 
+def backward(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Sequence[Mapping[str, Tensor]],
+    penalty: Callable[[], Tensor | None],
+) -> tuple[Tensor, int]:
+    """Put the gradient of the mean loss over the labels of all batches into the parameters.
+
+    L = Σ_i n_i L_i / Σ_i n_i,      n_i: labels in batch i
+
+    is the loss of one batch that holds the rows of all, and only one batch is in memory at a time.
+    The penalty is differentiated once, and is not part of the loss.  Returns L and Σ_i n_i.
+    """
+    device = next(model.parameters()).device
+    counts = [labels_in(batch) for batch in batches]
+    losses = []
+    for batch, count in zip(batches, counts, strict=True):
+        loss = model(**{k: v.to(device) for k, v in batch.items()}).loss * (count / sum(counts))
+        extra = None if losses else penalty()
+        if not losses:
+            optimizer.zero_grad()
+        (loss if extra is None else loss + extra).backward()
+        losses.append(loss.detach())
+    return torch.stack(losses).sum(), sum(counts)
+
+
 def train(
     model: nn.Module,
     optimizer: Optimizer,
     batch_at: Callable[[int], Mapping[str, Tensor]],
     *,
     steps: int,
+    accumulate: int = 1,
     seed: int,
     run_id: str,
     trace_steps: Collection[int] = (),
@@ -62,7 +89,8 @@ def train(
 ) -> Progress:
     """Train to `steps` optimizer steps, resuming from `checkpoint` if it exists.
 
-    `batch_at` gives the batch of a step (0 to steps - 1); `rate_factor` what multiplies each
+    A step takes `accumulate` batches, of which `batch_at` gives each by its number (from 0 to
+    steps x accumulate - 1); see `backward`.  `rate_factor` gives for a step (from 0) what multiplies each
     group's `initial_lr` at it; `trace_steps` the counts of steps done at which the norms are
     measured, besides the start and the end.  Before the first step and after every `eval_every` steps
     `evaluate()` is asked and its values kept in `trace["evaluations"]`; it must leave the model and
@@ -75,7 +103,6 @@ def train(
     and lists beside `step` with the norms (see `training.trace`).  Raises NonFiniteLossError at the
     first loss that is not finite, and KeyboardInterrupt on Ctrl-C once the step at hand is saved.
     """
-    device = next(model.parameters()).device
     hook = hook or TrainingHook()
     resumed = checkpoint and load_checkpoint(
         checkpoint, run_id=run_id, model=model, optimizer=optimizer, hook=hook
@@ -91,12 +118,9 @@ def train(
     with deferred_interrupt() as interrupted:
         while done < steps and not processes.agree(should_stop() or interrupted()):
             torch.manual_seed(seed * 1_000_003 + done + processes.rank * 2_000_000_011)  # masks
-            batch = batch_at(done)
-            loss = model(**{k: v.to(device) for k, v in batch.items()}).loss
-            optimizer.zero_grad()
-            penalty = hook.penalty()
-            (loss if penalty is None else loss + penalty).backward()
-            loss = processes.average(model.parameters(), loss, batch)
+            batches = [batch_at(done * accumulate + i) for i in range(accumulate)]
+            loss, labels = backward(model, optimizer, batches, hook.penalty)
+            loss = processes.average(model.parameters(), loss, labels)
             require_finite(loss, done + 1, steps)
             hook.after_backward()
             if clip_norm is not None:

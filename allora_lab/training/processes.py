@@ -72,15 +72,16 @@ class Processes:
         self.agree(False)
 
     @torch.no_grad()
-    def average(
-        self, parameters: Iterable[Tensor], loss: Tensor, share: Mapping[str, Tensor]
-    ) -> Tensor:
-        """Put the gradient of the whole batch's loss in place of the share's, and return that loss."""
+    def average(self, parameters: Iterable[Tensor], loss: Tensor, labels: int) -> Tensor:
+        """Put the gradient of the whole batch's loss in place of the share's, and return that loss.
+
+        `labels` is n_p, how many labels the share's mean loss is over.
+        """
         if self.count == 1:
             return loss
         grads = [p.grad for p in parameters if p.grad is not None]
         parts = [*(g.flatten().float() for g in grads), loss.detach().float()[None]]
-        sent = torch.cat([*parts, loss.new_ones(1, dtype=torch.float32)]) * labels_in(share)
+        sent = torch.cat([*parts, loss.new_ones(1, dtype=torch.float32)]) * labels
         dist.all_reduce(sent)
         *means, whole = (sent[:-1] / sent[-1]).split([*(g.numel() for g in grads), 1])
         for grad, mean in zip(grads, means, strict=True):
@@ -113,7 +114,17 @@ ALONE = Processes()
 
 def launched() -> int:
     """Return how many processes a launcher says there are; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _from_launcher("WORLD_SIZE", "1")
+
+
+def _from_launcher(name: str, default: str = "") -> int:
+    text = os.environ.get(name, default)
+    if not text.isdecimal():
+        raise ValueError(
+            f"the environment has {name}={text!r}, where a launcher such as torchrun puts a number: "
+            "unset it, or start with torchrun"
+        )
+    return int(text)
 
 
 @contextmanager
@@ -125,7 +136,7 @@ def joined(device: str) -> Iterator[tuple[Processes, str]]:
     if launched() == 1:
         yield ALONE, device
         return
-    rank, local = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK"))
+    rank, local = (_from_launcher(name) for name in ("RANK", "LOCAL_RANK"))
     is_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if is_gpu and local >= torch.cuda.device_count():
         raise ValueError(

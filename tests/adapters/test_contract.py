@@ -247,11 +247,11 @@ def test_the_same_generator_gives_the_same_start(method):
     )
 
 
-@pytest.mark.parametrize("wanted", [0.0, 0.3])
+@pytest.mark.parametrize("wanted", [None, 0.0, 0.3])
 def test_dropout_is_what_was_asked_for_or_the_methods_own(method, wanted, x):
     layer = adapted(method, lora_dropout=wanted)["query"]
     p = layer.dropout.p if isinstance(layer.dropout, nn.Dropout) else 0.0
-    assert p == (wanted or METHODS[method].lora_dropout)
+    assert p == (METHODS[method].lora_dropout if wanted is None else wanted)
 
 
 def test_dropout_reaches_the_input_of_A_and_not_the_pretrained_weight(method, x):
