@@ -205,7 +205,7 @@ class RunConfig:
         changed = {k: v for k, v in values.items() if v != defaults[k]}
         digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
         model = self.model.rstrip("/").rsplit("/", 1)[-1]
-        dataset = self.dataset.rsplit("/", 1)[-1]
+        dataset = self.dataset.rstrip("/").rsplit("/", 1)[-1]
         parts = (model, dataset, self.method, self.optimizer, f"seed{self.seed}", digest[:8])
         return "--".join(parts)
 

@@ -14,6 +14,7 @@ from allora_lab.adapters.precision import keep_trained_in_float32
 from allora_lab.build import inject_adapters
 from allora_lab.config import RunConfig
 from allora_lab.data.batches import Encoded, batch_at, encode, halves
+from allora_lab.data.chat import in_template
 from allora_lab.data.datasets import load_dataset
 from allora_lab.experiments import environment
 from allora_lab.experiments.rank_hooks import build_hook
@@ -21,9 +22,12 @@ from allora_lab.experiments.records import RunRecord
 from allora_lab.experiments.tasks import (
     Dataset,
     final_scores,
+    label_names,
     model_task,
+    name_labels,
     number_of_labels,
     scorer,
+    training_notes,
 )
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
 from allora_lab.models.load import LoadedModel, load_model
@@ -92,10 +96,15 @@ class Evaluation:
     """What is measured in the course of training; `seconds` is what that took, to be left out."""
 
     def __init__(
-        self, config: RunConfig, loaded: LoadedModel, train: Encoded, dataset: Dataset
+        self,
+        config: RunConfig,
+        loaded: LoadedModel,
+        train: Encoded,
+        dataset: Dataset,
+        on_note: Callable[[str], None],
     ) -> None:
         self.model, self.seed = loaded.model, config.seed
-        self.score = scorer(config, loaded, dataset)
+        self.score = scorer(config, loaded, dataset, on_note)
         self.seconds = 0.0
         self.batches = [
             batch_at(train, step=step, batch_size=config.batch_size, seed=config.seed)
@@ -120,6 +129,7 @@ def fine_tune(
     *,
     processes: Processes = ALONE,
     checkpoint: Path | None = None,
+    on_note: Callable[[str], None] = lambda _note: None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Progress, float, int]:
@@ -136,8 +146,10 @@ def fine_tune(
         "length_pool": config.length_pool,
     }
     schedule = {"warmup_steps": config.warmup_steps, "schedule": config.schedule}
-    evaluation = Evaluation(config, loaded, data, dataset)
+    evaluation = Evaluation(config, loaded, data, dataset, on_note)
     optimizer = build_run_optimizer(config, loaded.model)
+    for note in training_notes(config, data):
+        on_note(note)
     data, other = halves(data) if get_method(config.method).splits_train else (data, None)
     tokens = 0
 
@@ -194,6 +206,7 @@ def run(
     trust_remote_code: bool = False,
     checkpoint: Path | None = None,
     on_built: Callable[[PreTrainedModel], None] = lambda _model: None,
+    on_note: Callable[[str], None] = lambda _note: None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord | None:
@@ -205,6 +218,7 @@ def run(
 
     A checkpoint, when one is named, is resumed from if it exists and removed at the end.  `on_built`
     is given the adapted model before training; it is trained in place, so who keeps it has it after.
+    `on_note` is given each sentence about the data: what is held out, left out or cut.
     `trust_remote_code` is as in `load_model`.  `deterministic` allows only kernels that repeat themselves, which matters on CUDA.
     """
     require_shareable(config, processes)
@@ -212,11 +226,15 @@ def run(
     commit, dirty = environment.code_version()
     dataset = load_dataset(config.dataset)
     loaded = build_adapted(config, number_of_labels(dataset), trust_remote_code=trust_remote_code)
+    dataset = in_template(dataset, loaded.tokenizer)
+    name_labels(loaded.model, dataset)
+    for note in dataset.notes:
+        on_note(note)
     model = loaded.model.to(where)
     on_built(model)
     environment.reset_peak_memory(where)
     calls = {"checkpoint": checkpoint, "on_step": on_step, "should_stop": should_stop}
-    calls["processes"] = processes
+    calls |= {"processes": processes, "on_note": on_note}
     with deterministic_kernels(deterministic):
         progress, train_seconds, tokens = fine_tune(config, loaded, dataset, **calls)
         if progress.done < config.steps or not processes.is_first:
@@ -241,4 +259,5 @@ def run(
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         tokens_per_second=round(tokens / train_seconds, 1) if tokens else None,
         processes=processes.count,
+        label_names=label_names(dataset),
     )
