@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -13,7 +12,7 @@ from transformers import PreTrainedModel
 from allora_lab.adapters.precision import keep_trained_in_float32
 from allora_lab.build import inject_adapters
 from allora_lab.config import RunConfig
-from allora_lab.data.batches import Encoded, batch_at, encode, halves
+from allora_lab.data.batches import batch_at, encode, halves
 from allora_lab.data.chat import in_template
 from allora_lab.data.datasets import load_dataset
 from allora_lab.experiments import environment
@@ -21,12 +20,12 @@ from allora_lab.experiments.rank_hooks import build_hook
 from allora_lab.experiments.records import RunRecord
 from allora_lab.experiments.tasks import (
     Dataset,
+    Evaluation,
     final_scores,
     label_names,
     model_task,
     name_labels,
     number_of_labels,
-    scorer,
     training_notes,
 )
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
@@ -34,7 +33,6 @@ from allora_lab.models.load import LoadedModel, load_model
 from allora_lab.models.recompute import recompute_layers
 from allora_lab.training.checkpoint import Progress
 from allora_lab.training.deterministic import deterministic_kernels
-from allora_lab.training.gradient_noise import gradient_noise
 from allora_lab.training.loop import train
 from allora_lab.training.optimizers import build_optimizer, rate_factor
 from allora_lab.training.processes import ALONE, Processes
@@ -90,36 +88,6 @@ def build_run_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.opti
     )
     wrap = get_method(config.method).wrap_optimizer
     return wrap(optimizer, model, config.eta_squared) if wrap else optimizer
-
-
-class Evaluation:
-    """What is measured in the course of training; `seconds` is what that took, to be left out."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        loaded: LoadedModel,
-        train: Encoded,
-        dataset: Dataset,
-        on_note: Callable[[str], None],
-    ) -> None:
-        self.model, self.seed = loaded.model, config.seed
-        self.score = scorer(config, loaded, dataset, on_note)
-        self.seconds = 0.0
-        self.batches = [
-            batch_at(train, step=step, batch_size=config.batch_size, seed=config.seed)
-            for step in range(config.gradient_draws or 0)
-        ]
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the scores on the run's split, and the gradient's spread if asked for."""
-        start = time.perf_counter()
-        measured: dict[str, Any] = self.score(self.model)
-        if self.batches:
-            spread = gradient_noise(self.model, self.batches, seed=self.seed)
-            measured["gradient_noise"] = spread
-        self.seconds += time.perf_counter() - start
-        return measured
 
 
 def fine_tune(

@@ -2,13 +2,15 @@
 
 import math
 import re
+import time
 from collections.abc import Callable
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from allora_lab.config import RunConfig
 from allora_lab.data.answers import EncodedAnswers
-from allora_lab.data.batches import Encoded, encode
+from allora_lab.data.batches import Encoded, batch_at, encode
 from allora_lab.data.datasets import Decoding, prompt_set
 from allora_lab.data.prompts import Prompt, PromptDataset, PromptSplit
 from allora_lab.data.text import Split, TextDataset
@@ -16,6 +18,7 @@ from allora_lab.experiments.text_scores import require_libraries, text_scores
 from allora_lab.models.load import LoadedModel
 from allora_lab.training.evaluate import evaluate
 from allora_lab.training.generate import generate_texts
+from allora_lab.training.gradient_noise import gradient_noise
 from allora_lab.training.likelihood import answer_loss, likeliest_options
 from allora_lab.training.loop import NonFiniteLossError
 
@@ -101,6 +104,36 @@ def scorer(
         return result
 
     return score
+
+
+class Evaluation:
+    """What is measured in the course of training; `seconds` is what that took, to be left out."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        loaded: LoadedModel,
+        train: Encoded,
+        dataset: Dataset,
+        on_note: Callable[[str], None],
+    ) -> None:
+        self.model, self.seed = loaded.model, config.seed
+        self.score = scorer(config, loaded, dataset, on_note)
+        self.seconds = 0.0
+        self.batches = [
+            batch_at(train, step=step, batch_size=config.batch_size, seed=config.seed)
+            for step in range(config.gradient_draws or 0)
+        ]
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the scores on the run's split, and the gradient's spread if asked for."""
+        start = time.perf_counter()
+        measured: dict[str, Any] = self.score(self.model)
+        if self.batches:
+            spread = gradient_noise(self.model, self.batches, seed=self.seed)
+            measured["gradient_noise"] = spread
+        self.seconds += time.perf_counter() - start
+        return measured
 
 
 def _require_finite(loss: float) -> None:

@@ -94,7 +94,7 @@ def _require_same_data(path: Path, found: str, wanted: str) -> None:
     for what, separator in (("data", " on "), ("model's weights", " of ")):
         run, _, digest = found.rpartition(separator)
         wanted_run, _, wanted_digest = wanted.rpartition(separator)
-        if run == wanted_run and digest != wanted_digest:
+        if run and run == wanted_run and digest != wanted_digest:
             raise ValueError(
                 f"the {what} changed since {path} was written: put the old files back, or delete this "
                 "checkpoint to start the run anew"
