@@ -193,6 +193,7 @@ def _run(options: argparse.Namespace, processes: Processes, device: str) -> None
             trust_remote_code=options.trust_remote_code,
             checkpoint=checkpoint,
             on_built=keep,
+            on_note=print,
             on_step=bar,
         )
     except torch.OutOfMemoryError:

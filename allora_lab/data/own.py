@@ -23,7 +23,8 @@ FORMS = {
     "messages": ("messages",),
 }
 NEEDED = "each row needs text and label, or instruction and output, or messages"
-RULE = "by the SHA-256 of its text, so they are the same in every run"
+RULE = "by the SHA-256 of its text, the same in every run"
+SHOWN = 10  # names of labels
 
 
 def holds_texts(key: str) -> bool:
@@ -77,7 +78,9 @@ def _texts(key: str, own: OwnRows) -> TextDataset:
     numbered = {s: [(text, numbers[x]) for text, x in pairs] for s, pairs in labelled.items()}
     train, dev, test = own_splits(numbered["train"], numbered.get("dev"), numbered.get("test"))
     sizes = {"train": len(train), "dev": len(dev), "test": len(test)}
+    _require_filled(key, sum(sizes.values()), sizes, own.splits)
     notes = _notes(key, len(every), "rows", sizes, own.splits)
+    notes += (f"{len(names)} labels: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}",)
     if doubtful := sum(len(found) > 1 for found in _labels_of(every).values()):
         notes += (f"texts with more than one label, of which the first counts: {doubtful}",)
     if unseen := {*dev.labels, *test.labels} - {*train.labels}:
@@ -92,6 +95,8 @@ def _prompts(
     train, dev, test = split_rows(rows["train"], rows.get("dev"), rows.get("test"))
     sizes = {"train": len(train), "dev": len(dev), "test": len(test)}
     total = sum(len(row) for part in rows.values() for row in part)
+    different = {(row[-1].text, row[-1].answer) for row in rows["train"]}
+    _require_filled(key, len(different), sizes, own.splits)
     notes = _notes(key, total, noun, sizes, own.splits)
     return PromptDataset(_name(key), train, dev, test, _source(key), own.revision, notes)
 
@@ -139,23 +144,26 @@ def _require_classes(key: str, own: OwnRows, names: Sequence[str], unknown: set[
 def _notes(
     key: str, total: int, noun: str, sizes: Mapping[str, int], given: Iterable[str]
 ) -> tuple[str, ...]:
-    """Return how many rows each split has and by what rule; ValueError for an empty split."""
-    _require_filled(key, sum(sizes.values()), sizes, {*given})
+    """Return how many rows each split has and by what rule, and how many are in none."""
     held = [split for split in ("dev", "test") if split not in given]
     listed = ", ".join(f"{count} {split}" for split, count in sizes.items())
-    rule = f"; one in ten is held out as {' and one as '.join(held)} {RULE}" if held else ""
-    notes = [f"{_name(key)}: {total} {noun}, {listed}{rule}"]
+    rule = f"; one in ten is held out for {' and one for '.join(held)} {RULE}" if held else ""
+    notes = [f"{_name(key)} has {total} {noun}: {listed}{rule}"]
     if left_out := total - sum(sizes.values()):
         notes.append(f"left out because they occur twice or in two splits: {left_out} {noun}")
     return tuple(notes)
 
 
-def _require_filled(key: str, kept: int, sizes: Mapping[str, int], given: set[str]) -> None:
+def _require_filled(
+    key: str, different: int, sizes: Mapping[str, int], given: Iterable[str]
+) -> None:
     empty = next((split for split, count in sizes.items() if not count), None)
     if empty is None:
         return
-    if given == {"train"} and kept < HELD_OUT:
-        raise ValueError(f"{key} has {kept} rows that differ: it takes {HELD_OUT} to hold one out")
+    if {*given} == {"train"} and different < HELD_OUT:
+        raise ValueError(
+            f"{key} has {different} rows that differ: it takes {HELD_OUT} to hold one out"
+        )
     raise ValueError(
         f"{key} leaves no row for {empty}, because rows with the same text or prompt go to one split "
         "and those of dev and test are taken out of train: add rows that differ"

@@ -19,7 +19,7 @@ class RunRecord:
     returned; seconds are of training alone; `device` names the machine; `code_dirty` says whether
     the code differed from `code_commit`; `finished_at` is UTC; `tokens_per_second` counts the tokens of
     the sentences trained on, without padding (None: not measured); `processes` is how many shared
-    the run, of which seconds, memory and device are the first one's.
+    the run, of which seconds, memory and device are the first one's; `label_names` names the classes.
     """
 
     run_id: str
@@ -38,10 +38,11 @@ class RunRecord:
     finished_at: str
     tokens_per_second: float | None = None
     processes: int = 1
+    label_names: list[str] | None = None
 
 
 NAMES = {field.name for field in fields(RunRecord)}
-NEWER = {"tokens_per_second", "processes"}  # which records made before it was measured lack
+NEWER = {"tokens_per_second", "processes", "label_names"}  # which records made before it was measured lack
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,31 +5,33 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from allora_lab.build import inject_adapters
 from allora_lab.config import RunConfig
-from allora_lab.data.batches import Encoded, batch_at, encode, halves
+from allora_lab.data.batches import batch_at, encode, halves
+from allora_lab.data.chat import in_template
 from allora_lab.data.datasets import load_dataset
 from allora_lab.experiments import environment
 from allora_lab.experiments.rank_hooks import build_hook
 from allora_lab.experiments.records import RunRecord
 from allora_lab.experiments.tasks import (
     Dataset,
+    Evaluation,
     final_scores,
+    label_names,
     model_task,
+    name_labels,
     number_of_labels,
-    scorer,
+    training_notes,
 )
 from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
 from allora_lab.models.load import LoadedModel, load_model
 from allora_lab.models.recompute import recompute_layers
 from allora_lab.training.checkpoint import Progress
 from allora_lab.training.deterministic import deterministic_kernels
-from allora_lab.training.gradient_noise import gradient_noise
 from allora_lab.training.loop import train
 from allora_lab.training.optimizers import build_optimizer, rate_factor
 from allora_lab.training.processes import ALONE, Processes
@@ -86,31 +88,6 @@ def build_run_optimizer(config: RunConfig, model: torch.nn.Module) -> torch.opti
     return wrap(optimizer, model, config.eta_squared) if wrap else optimizer
 
 
-class Evaluation:
-    """What is measured in the course of training; `seconds` is what that took, to be left out."""
-
-    def __init__(
-        self, config: RunConfig, loaded: LoadedModel, train: Encoded, dataset: Dataset
-    ) -> None:
-        self.model, self.seed = loaded.model, config.seed
-        self.score = scorer(config, loaded, dataset)
-        self.seconds = 0.0
-        self.batches = [
-            batch_at(train, step=step, batch_size=config.batch_size, seed=config.seed)
-            for step in range(config.gradient_draws or 0)
-        ]
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the scores on the run's split, and the gradient's spread if asked for."""
-        start = time.perf_counter()
-        measured: dict[str, Any] = self.score(self.model)
-        if self.batches:
-            spread = gradient_noise(self.model, self.batches, seed=self.seed)
-            measured["gradient_noise"] = spread
-        self.seconds += time.perf_counter() - start
-        return measured
-
-
 def fine_tune(
     config: RunConfig,
     loaded: LoadedModel,
@@ -118,6 +95,7 @@ def fine_tune(
     *,
     processes: Processes = ALONE,
     checkpoint: Path | None = None,
+    on_note: Callable[[str], None] = lambda _note: None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Progress, float, int]:
@@ -134,8 +112,10 @@ def fine_tune(
         "length_pool": config.length_pool,
     }
     schedule = {"warmup_steps": config.warmup_steps, "schedule": config.schedule}
-    evaluation = Evaluation(config, loaded, data, dataset)
+    evaluation = Evaluation(config, loaded, data, dataset, on_note)
     optimizer = build_run_optimizer(config, loaded.model)
+    for note in training_notes(config, data):
+        on_note(note)
     data, other = halves(data) if get_method(config.method).splits_train else (data, None)
     tokens = 0
 
@@ -193,6 +173,7 @@ def run(
     trust_remote_code: bool = False,
     checkpoint: Path | None = None,
     on_built: Callable[[PreTrainedModel], None] = lambda _model: None,
+    on_note: Callable[[str], None] = lambda _note: None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord | None:
@@ -204,6 +185,7 @@ def run(
 
     A checkpoint, when one is named, is resumed from if it exists and removed at the end.  `on_built`
     is given the adapted model before training; it is trained in place, so who keeps it has it after.
+    `on_note` is given each sentence about the data: what is held out, left out or cut.
     `trust_remote_code` is as in `load_model`.  `deterministic` allows only kernels that repeat themselves, which matters on CUDA.
     """
     require_shareable(config, processes)
@@ -211,11 +193,15 @@ def run(
     commit, dirty = environment.code_version()
     dataset = load_dataset(config.dataset)
     loaded = build_adapted(config, number_of_labels(dataset), trust_remote_code=trust_remote_code)
+    dataset = in_template(dataset, loaded.tokenizer)
+    name_labels(loaded.model, dataset)
+    for note in dataset.notes:
+        on_note(note)
     model = loaded.model.to(where)
     on_built(model)
     environment.reset_peak_memory(where)
     calls = {"checkpoint": checkpoint, "on_step": on_step, "should_stop": should_stop}
-    calls["processes"] = processes
+    calls |= {"processes": processes, "on_note": on_note}
     with deterministic_kernels(deterministic):
         progress, train_seconds, tokens = fine_tune(config, loaded, dataset, **calls)
         if progress.done < config.steps or not processes.is_first:
@@ -240,4 +226,5 @@ def run(
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         tokens_per_second=round(tokens / train_seconds, 1) if tokens else None,
         processes=processes.count,
+        label_names=label_names(dataset),
     )

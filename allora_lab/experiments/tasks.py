@@ -2,13 +2,15 @@
 
 import math
 import re
+import time
 from collections.abc import Callable
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from allora_lab.config import RunConfig
 from allora_lab.data.answers import EncodedAnswers
-from allora_lab.data.batches import Encoded, encode
+from allora_lab.data.batches import Encoded, batch_at, encode
 from allora_lab.data.datasets import Decoding, prompt_set
 from allora_lab.data.prompts import Prompt, PromptDataset, PromptSplit
 from allora_lab.data.text import Split, TextDataset
@@ -16,6 +18,7 @@ from allora_lab.experiments.text_scores import require_libraries, text_scores
 from allora_lab.models.load import LoadedModel
 from allora_lab.training.evaluate import evaluate
 from allora_lab.training.generate import generate_texts
+from allora_lab.training.gradient_noise import gradient_noise
 from allora_lab.training.likelihood import answer_loss, likeliest_options
 from allora_lab.training.loop import NonFiniteLossError
 
@@ -43,17 +46,52 @@ def _held_out(config: RunConfig, dataset: Dataset) -> Split | PromptSplit:
     return split.first(config.eval_size)
 
 
+def label_names(dataset: Dataset) -> list[str] | None:
+    """Return what label i of a data set is called; None for prompts."""
+    return [*dataset.label_names] if isinstance(dataset, TextDataset) else None
+
+
+def name_labels(model: PreTrainedModel, dataset: Dataset) -> None:
+    """Write the labels' names into the model's configuration, where its users look them up."""
+    if names := label_names(dataset):
+        model.config.id2label = dict(enumerate(names))
+        model.config.label2id = {name: number for number, name in enumerate(names)}
+
+
+def cut_note(config: RunConfig, split: Encoded, what: str) -> list[str]:
+    """Return a sentence that says how many rows lost tokens to `max_length`, or none if none did."""
+    cut = sum(split.was_cut)
+    words = f"{cut} of the {len(split)} {what} rows are longer than max_length {config.max_length}"
+    return [f"{words} and are cut"] if cut else []
+
+
+def training_notes(config: RunConfig, split: Encoded) -> list[str]:
+    """Return what to know of the training rows: how many are cut, and a batch that takes them all."""
+    notes = cut_note(config, split, "training")
+    if config.batch_size > len(split):
+        notes.append(
+            f"batch_size {config.batch_size} is more than the {len(split)} training rows: every step "
+            "takes all of them"
+        )
+    return notes
+
+
 def scorer(
-    config: RunConfig, loaded: LoadedModel, dataset: Dataset
+    config: RunConfig,
+    loaded: LoadedModel,
+    dataset: Dataset,
+    on_note: Callable[[str], None] = lambda _note: None,
 ) -> Callable[[PreTrainedModel], Scores]:
     """Return what measures a model in the course of a run and at its end.
 
     Of sentences: `accuracy` (0 to 1) and `loss` (nats).  Of prompts: `loss` (nats a token of the
     answer) and, where there are options, `accuracy`, the mean over tasks of how often the right one
-    is the likeliest.  Raises NonFiniteLossError when the loss is not finite, and ModuleNotFoundError
+    is the likeliest.  `on_note` is given a sentence about what is cut.  Raises NonFiniteLossError when the loss is not finite, and ModuleNotFoundError
     at once when the libraries that score texts at the end are missing.
     """
     held_out, split = _held_out(config, dataset), evaluation_split(config, loaded, dataset)
+    for note in cut_note(config, split, config.eval_split):
+        on_note(note)
     if isinstance(split, EncodedAnswers) and not held_out.prompts[0].options:
         require_libraries()  # which the end needs: better said before training
 
@@ -66,6 +104,36 @@ def scorer(
         return result
 
     return score
+
+
+class Evaluation:
+    """What is measured in the course of training; `seconds` is what that took, to be left out."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        loaded: LoadedModel,
+        train: Encoded,
+        dataset: Dataset,
+        on_note: Callable[[str], None],
+    ) -> None:
+        self.model, self.seed = loaded.model, config.seed
+        self.score = scorer(config, loaded, dataset, on_note)
+        self.seconds = 0.0
+        self.batches = [
+            batch_at(train, step=step, batch_size=config.batch_size, seed=config.seed)
+            for step in range(config.gradient_draws or 0)
+        ]
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the scores on the run's split, and the gradient's spread if asked for."""
+        start = time.perf_counter()
+        measured: dict[str, Any] = self.score(self.model)
+        if self.batches:
+            spread = gradient_noise(self.model, self.batches, seed=self.seed)
+            measured["gradient_noise"] = spread
+        self.seconds += time.perf_counter() - start
+        return measured
 
 
 def _require_finite(loss: float) -> None:
@@ -97,7 +165,7 @@ def final_scores(
     `generated_accuracy_TASK` by the first option named in the text it writes, as LLM-Adapters and
     DoRA score it, and `chance`.  For others: `bleu`, `rouge_l`, `meteor` (see `text_scores`).
     """
-    row = prompt_set(config.dataset)
+    row = None if isinstance(dataset, TextDataset) else prompt_set(config.dataset)
     if row is None:
         return scorer(config, loaded, dataset)(model)
     prompts, split = _held_out(config, dataset).prompts, evaluation_split(config, loaded, dataset)

@@ -89,6 +89,19 @@ def save_checkpoint(
         save_file(every, partial, {"allora_lab": text, "sha256": _digest(text, every)})
 
 
+def _require_same_data(path: Path, found: str, wanted: str) -> None:
+    """Raise ValueError if two runs "NAME of MODEL on DATA" differ in their data or model alone."""
+    for what, separator in (("data", " on "), ("model's weights", " of ")):
+        run, _, digest = found.rpartition(separator)
+        wanted_run, _, wanted_digest = wanted.rpartition(separator)
+        if run and run == wanted_run and digest != wanted_digest:
+            raise ValueError(
+                f"the {what} changed since {path} was written: put the old files back, or delete this "
+                "checkpoint to start the run anew"
+            )
+        found, wanted = run, wanted_run
+
+
 def load_checkpoint(
     path: Path, *, run_id: str, model: nn.Module, optimizer: Optimizer, hook: TrainingHook
 ) -> Progress | None:
@@ -112,6 +125,7 @@ def load_checkpoint(
     if metadata.get("sha256") != _digest(metadata["allora_lab"], tensors):
         raise ValueError(f"{path} is damaged or was altered: delete it and start the run anew")
     header = json.loads(metadata["allora_lab"])
+    _require_same_data(path, header["run_id"], run_id)
     if header["run_id"] != run_id:
         raise ValueError(
             f"{path} belongs to the run {header['run_id']}, not {run_id}: name another file or "
