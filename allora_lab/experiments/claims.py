@@ -1,6 +1,6 @@
 """`docs/fidelity.md`: what of the papers is here, and each of their claims with its verdict.
 
-python -m allora_lab.experiments.claims        # writes it from claims.toml, the records and the head
+`allora-lab pages` writes it from claims.toml, the records and the head.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from allora_lab.experiments.claim_file import OF_SUBMISSION, VERDICTS, Claim, re
 from allora_lab.experiments.claim_judge import judge_all, require_followed
 from allora_lab.experiments.claim_numbers import filled_in
 from allora_lab.experiments.claim_rows import Judged, Verdict, shown_p
-from allora_lab.files import REPOSITORY, written_whole
+from allora_lab.files import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 PAGE, HEAD = DOCS / "fidelity.md", DOCS / "fidelity_head.md"
@@ -46,7 +46,7 @@ the largest class has learned nothing. It is kept, and the rows and the verdict 
 
 Quotes of ALLoRA are of the ICLR submission unless the arXiv version is named; † marks what the arXiv version no
 longer says. The submission's "ALLoRA" has dropout 0.05 and is `allora-dropout` here, its "ALLoRA-0" is `allora`.
-This page is made by `python -m allora_lab.experiments.claims` from `docs/claims.toml`."""
+This page is made by `allora-lab pages` from `docs/claims.toml`."""
 
 
 def fidelity_markdown() -> str:
@@ -220,15 +220,3 @@ def verdict_table() -> str:
         says = f"[{claim.claim}](docs/fidelity.md#{claim.id}){_mark(claim)}"
         lines.append(f"| {claim.paper}, {claim.where} | {says} | **{VERDICTS[claim.verdict]}** |")
     return "\n".join(lines)
-
-
-def main() -> None:
-    """Write `docs/fidelity.md`, whole or not at all, and say where it is."""
-    text = fidelity_markdown()
-    with written_whole(PAGE) as partial:
-        partial.write_text(text)
-    print(f"wrote {PAGE.relative_to(REPOSITORY)}, {_counted(read_claims())}")
-
-
-if __name__ == "__main__":
-    main()
