@@ -1,13 +1,14 @@
 """What a fine-tune costs when ranks move, beside LoRA's: `benchmarks/allocation.py` makes the record."""
 
+import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from allora_lab.experiments.claim_rules import Evidence
-from allora_lab.experiments.cost import LORA, beside_lora, read_cost_record
-from allora_lab.experiments.statistics import median_interval
+from allora_lab.checks import require_known
+from allora_lab.experiments.cost import LORA, CostRecord, beside_lora, read_cost_record
+from allora_lab.experiments.evidence import Evidence
 from allora_lab.files import results_folder
 
 COMMAND = "python benchmarks/allocation.py --rounds 6 --json results/cost/allocation.json"
@@ -49,22 +50,6 @@ def allocation_cost_content() -> dict[str, Any]:
     return {**content, "sentences": [*content["sentences"], _of_the_paper()]}
 
 
-def _over(ours: str, theirs: str, *, of_memory: bool) -> Evidence | None:
-    """Return the processor time, or the peak memory, of one contender's run over another's."""
-    if not allocation_cost_path().exists():
-        return None
-    record = read_cost_record(allocation_cost_path(), COMMAND)
-    (first, a), (second, b) = ((CONTENDERS[key], key) for key in (ours, theirs))
-    if of_memory:
-        ratio = record.peak_bytes[first] / record.peak_bytes[second]
-        what = f"peak memory of a run of {a} over one of {b}"
-        return Evidence(what, 1, ratio, ratio, ratio, units="run")
-    pairs = zip(record.seconds[first], record.seconds[second], strict=True)
-    what = f"processor time of a run of {a} over one of {b}, median"
-    found = median_interval([x / y for x, y in pairs])
-    return Evidence(what, len(record.seconds[first]), *found, units="rounds")
-
-
 CONTENDERS = {
     "LoRA": LORA,
     "ALoRA": "alora-ablation",
@@ -72,9 +57,67 @@ CONTENDERS = {
     "ALoRA-DNAS": "alora-dnas",
     "SoRA": "sora",
 }  # names of the record, by how people call them
-ALLOCATION_COST_EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
-    f"run-{quantity}-{short}-over-{other.lower()}": partial(_over, ours, other, of_memory=of_memory)
-    for quantity, of_memory in (("time", False), ("memory", True))
-    for short, ours in (("replay", "ALoRA"), ("plain", "ALoRA by plain passes"))
-    for other in ("LoRA", "SoRA", "ALoRA-DNAS")
+MEASURED_EVERY = 64  # steps of a measured run, in which ALoRA has one round
+LORA_NAME = "LoRA"
+
+
+def _record() -> CostRecord | None:
+    if not allocation_cost_path().exists():
+        return None
+    return read_cost_record(allocation_cost_path(), COMMAND)
+
+
+def run_time(ours: str, theirs: str, every: int = MEASURED_EVERY) -> Evidence | None:
+    """Return ALoRA's processor time over a rival's, with one round in `every` steps.
+
+    Measured with a round in MEASURED_EVERY steps.  For others it is projected, round by round: what
+    ALoRA takes beyond LoRA is the cost of its round, and the time of all steps grows with `every`.
+    """
+    for name in (ours, theirs):
+        require_known("contender", name, CONTENDERS)
+    record = _record()
+    if record is None:
+        return None
+    columns = (record.seconds[CONTENDERS[name]] for name in (ours, LORA_NAME, theirs))
+    longer = every / MEASURED_EVERY
+    ratios = [
+        (lora * longer + (alora - lora)) / (rival * longer)
+        for alora, lora, rival in zip(*columns, strict=True)
+    ]
+    how = "" if every == MEASURED_EVERY else ", projected"
+    what = f"processor time of {ours} over {theirs}, one round in {every:,} steps{how}"
+    return Evidence(what, tuple(ratios), units="rounds", kind="ratio")
+
+
+def run_memory(ours: str, theirs: str) -> Evidence | None:
+    """Return the peak memory of one contender's run over another's, which was measured once."""
+    record = _record()
+    if record is None:
+        return None
+    ratio = record.peak_bytes[CONTENDERS[ours]] / record.peak_bytes[CONTENDERS[theirs]]
+    return Evidence(f"peak memory of a run of {ours} over one of {theirs}", (ratio,), units="run")
+
+
+def break_even(ours: str, theirs: str, times: float) -> float:
+    """Return after how many steps between rounds ALoRA takes `times` the time of a rival.
+
+    Means over the rounds of the record: one round of scores costs what ALoRA's run takes beyond
+    LoRA's.  Infinite where the rival's steps are no slower than LoRA's over `times`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no cost is recorded.
+    """
+    record = read_cost_record(allocation_cost_path(), COMMAND)
+    alora, lora, rival = (
+        fmean(record.seconds[CONTENDERS[name]]) for name in (ours, LORA_NAME, theirs)
+    )
+    spared = times * rival - lora
+    return MEASURED_EVERY * (alora - lora) / spared if spared > 0 else math.inf
+
+
+MEASURES: dict[str, Callable[..., Evidence | None]] = {
+    "run-time": run_time,
+    "run-memory": run_memory,
 }

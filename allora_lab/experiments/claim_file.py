@@ -1,4 +1,4 @@
-"""The claims of the papers, read from `docs/claims.toml`, with verdicts that may not outrun the data.
+"""The claims of the papers, read from `docs/claims.toml`.
 
 [[claim]]
 id = "ridge-equivalence"
@@ -11,36 +11,26 @@ function = "allora_lab/theory/dropout_optimum.py::equal_ridge"
 command = "allora-lab figure dropout-ols"           # left out: derivation only
 test = "tests/theory/test_dropout_optimum.py::test_whitened_dropout_is_the_ridge_of_the_paper"
 notebook = "notebooks/01_dropout_needs_many_steps.ipynb"
-verdict = "holds"
+verdict = "holds"                 # with evidence: the one that follows from it, or it is refused
 verdict_text = "..."              # {name:format} is a number of `claim_numbers`
-evidence = [{ key = "mnist-mean-from-0", rule = "below", value = 1 }]
+about_size = true                 # the paper's printed size decides too: excluded, it contradicts
+evidence = [                      # one row each; see `claim_measures` for what a row may name
+  { measure = "gradient-spread", of = { dataset = "mnist", over = "average", since = 0 },
+    name = "mnist",               # verdict_text may say {mnist.mean:.2f}, {mnist.low:.2f}
+    rule = "below", value = 1,    # above, below, or within with a margin
+    when = "on MNIST",            # the condition that this row is under, named in the claim
+    chosen = "after the data",    # such a row is shown, and decides nothing
+    printed = "table3-mean" },    # what the paper prints: a number, or a name of `claim_numbers`
+]
 """
 
-from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from allora_lab.checks import require_kind, require_known
-from allora_lab.experiments.allocation_cost import ALLOCATION_COST_EVIDENCE
-from allora_lab.experiments.claim_evidence import EVIDENCE
-from allora_lab.experiments.claim_flaws import FLAWS_EVIDENCE
-from allora_lab.experiments.claim_ranks import RANK_EVIDENCE
-from allora_lab.experiments.claim_rules import (
-    CANNOT_TELL,
-    CONTRADICTS,
-    NOT_RECORDED,
-    PREDICTED,
-    RULES,
-    SUPPORTS,
-    Evidence,
-)
-from allora_lab.experiments.claim_sweeps import (
-    DROPOUT_EVIDENCE,
-    STABILITY_EVIDENCE,
-    pooled_evidence,
-)
-from allora_lab.experiments.cost import COST_EVIDENCE
+from allora_lab.experiments.claim_measures import require_measure
+from allora_lab.experiments.claim_rules import RULES
 from allora_lab.experiments.sweep import read_toml
 from allora_lab.files import REPOSITORY
 
@@ -53,39 +43,14 @@ VERDICTS = {
     "open": "open",
 }
 PAPERS = ("ALLoRA", "ALoRA")
-RECORDED = {
-    **EVIDENCE,
-    **DROPOUT_EVIDENCE,
-    **STABILITY_EVIDENCE,
-    **FLAWS_EVIDENCE,
-    **COST_EVIDENCE,
-    **ALLOCATION_COST_EVIDENCE,
-    **RANK_EVIDENCE,
-}
-
-
 OF_SUBMISSION = "†"  # marks a sentence that the arXiv version no longer has
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """One piece of evidence of a claim: what was measured (None: not yet), and what it says.
-
-    `rule` is what the claim predicts of the number, in words: "above 0".
-    """
-
-    evidence: Evidence | None
-    outcome: str
-    name: str
-    rule: str
-
-    def words(self) -> str:
-        """Return the number with its interval, what it says of the claim, and by which rule."""
-        found = self.evidence
-        if found is None:
-            return f"{self.name}: {self.outcome}"
-        measured = f"{found.what}: {found.words()}, {found.n} {found.units}"
-        return f"{measured}: {self.outcome} (rule: {self.rule})"
+LATE = "after the data"
+ITEM = {
+    **{key: str for key in ("measure", "sweep", "compare", "name", "rule", "when", "chosen")},
+    **{key: dict for key in ("of", "where")},
+    **{key: int | float for key in ("value", "margin")},
+    "printed": str | int | float,
+}  # the keys of a piece of evidence, and their types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +73,13 @@ class Claim:
     test: str = ""
     notebook: str = ""
     arxiv: str = ""
+    about_size: bool = False
     evidence: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def is_judged_by_runs(self) -> bool:
+        """Return whether recorded runs decide the claim, rather than a derivation or the print."""
+        return bool(self.evidence)
 
     @property
     def words_on_arxiv(self) -> list[str]:
@@ -144,7 +115,9 @@ def _claim(row: dict[str, Any], number: int) -> Claim:
     known = {field.name: field for field in fields(Claim)}
     for key, value in row.items():
         require_known(f"key of {name}", key, known)
-        if key != "evidence":
+        if key == "about_size":
+            require_kind(f"{key} of {name}", value, bool, "true or false")
+        elif key != "evidence":
             require_kind(f"{key} of {name}", value, str, "text")
     for key, field in known.items():
         if field.default is MISSING and not row.get(key):
@@ -153,7 +126,7 @@ def _claim(row: dict[str, Any], number: int) -> Claim:
     require_known(f"paper of {name}", row["paper"], PAPERS)
     evidence = row.get("evidence", [])
     require_kind(
-        f"evidence of {name}", evidence, list, 'a list such as [{ key = "...", rule = "above" }]'
+        f"evidence of {name}", evidence, list, 'a list such as [{ measure = "...", rule = "above" }]'
     )
     for item in evidence:
         _require_item(name, item)
@@ -163,70 +136,16 @@ def _claim(row: dict[str, Any], number: int) -> Claim:
 
 
 def _require_item(name: str, item: Any) -> None:
-    """Raise ValueError unless one piece of evidence is a key or a sweep's comparison, and a rule."""
+    """Raise ValueError unless one piece of evidence names what is measured, and a rule."""
     require_kind(
-        f"evidence of {name}", item, dict, 'a table such as { key = "...", rule = "above" }'
+        f"evidence of {name}", item, dict, 'a table such as { measure = "...", rule = "above" }'
     )
-    for key in item:
-        require_known(
-            f"key of evidence of {name}",
-            key,
-            ("key", "sweep", "compare", "where", "rule", "value", "margin"),
-        )
-    if ("key" in item) == ("sweep" in item) or ("sweep" in item) != ("compare" in item):
-        raise ValueError(
-            f"evidence of {name} must have either key, or sweep and compare; got {item}"
-        )
-    if "key" in item:
-        require_known(f"evidence of {name}", item["key"], RECORDED)
-    require_kind(f"where of {name}", item.get("where", {}), dict, "a table such as { r = 8 }")
+    for key, value in item.items():
+        require_known(f"key of evidence of {name}", key, ITEM)
+        require_kind(f"{key} of evidence of {name}", value, ITEM[key], "of another kind")
+    require_measure(name, item)
     require_known(f"rule of {name}", item.get("rule", ""), RULES)
     if (item["rule"] == "within") != ("margin" in item):
         raise ValueError(f"evidence of {name}: margin belongs to the rule within, and to it alone")
-
-
-def judge(claim: Claim) -> list[Judged]:
-    """Return what each piece of a claim's evidence says, and check the verdict against it.
-
-    Raises
-    ------
-    ValueError
-        If the verdict says more, or less, than the intervals allow; it names the claim.
-    """
-    judged = [_judged(item) for item in claim.evidence]
-    _require_consistent(claim, [piece.outcome for piece in judged])
-    return judged
-
-
-def _judged(item: dict[str, Any]) -> Judged:
-    if "key" in item:
-        found, name = RECORDED[item["key"]](), item["key"]
-    else:
-        found = pooled_evidence(item["sweep"], item["compare"], item.get("where", {}))
-        kept = "".join(f", {key} {value}" for key, value in item.get("where", {}).items())
-        name = f"{item['sweep']}: {item['compare']}{kept}"
-    value, margin = item.get("value", 0), item.get("margin", 0)
-    outcome = RULES[item["rule"]](found, value, margin) if found else NOT_RECORDED
-    rule = PREDICTED[item["rule"]].format(value=value, margin=margin)
-    return Judged(evidence=found, outcome=outcome, name=name, rule=rule)
-
-
-def _require_consistent(claim: Claim, outcomes: Sequence[str]) -> None:
-    """Raise ValueError unless the verdict is one that the outcomes allow.
-
-    holds: all support it.  holds-only-if: one does at least.  does-not-hold: one contradicts it and
-    none supports it.  open: one is undecided or not recorded.  not-testable-here: there is none.
-    """
-    allowed = {
-        "holds": all(outcome == SUPPORTS for outcome in outcomes),
-        "holds-only-if": SUPPORTS in outcomes,
-        "does-not-hold": CONTRADICTS in outcomes and SUPPORTS not in outcomes,
-        "open": CANNOT_TELL in outcomes or NOT_RECORDED in outcomes,
-        "not-testable-here": False,
-    }
-    if outcomes and not allowed[claim.verdict]:
-        fitting = [verdict for verdict, fits in allowed.items() if fits]
-        raise ValueError(
-            f"claim {claim.id!r} has the verdict {claim.verdict!r}, but its evidence says: "
-            f"{'; '.join(outcomes)}; choose {' or '.join(fitting)}, or look at the evidence again"
-        )
+    if "chosen" in item:
+        require_known(f"chosen of {name}", item["chosen"], (LATE,))

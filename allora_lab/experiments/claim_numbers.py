@@ -1,19 +1,22 @@
 """The numbers that verdicts quote, each computed: from a figure's content, a record or the paper.
 
-`verdict_text = "off by {ridge-missed-output:.0%}"` has the number put in by `filled_in`.
+`verdict_text = "off by {ridge-missed-output:.0%}"` has the number put in by `filled_in`.  The numbers
+of a claim's own evidence are named there: {sgd.mean:.2f} is the mean of the row with name = "sgd".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
 import torch
 
 from allora_lab.checks import require_known
+from allora_lab.experiments.allocation_cost import break_even
 from allora_lab.experiments.demo import FOLDER, escape_config
 from allora_lab.experiments.dropout_case import dropout_case
 from allora_lab.experiments.dropout_ols import KEEP, appendix, joint_bias, sampled, std_from_zero
 from allora_lab.experiments.dropout_task import SAMPLES, C
+from allora_lab.experiments.evidence import Evidence
 from allora_lab.experiments.hessian import conditioning, convex_case, escape, joint_case
 from allora_lab.experiments.paper_numbers import (
     DropoutRow,
@@ -54,9 +57,19 @@ def _count(name: str, which: int) -> float:
     return paper_differences(*PRINTED[name]).counts[which]
 
 
+def _dropout_table() -> dict[float, DropoutRow]:
+    return {row.dropout: row for row in read_paper_table("dropout") if isinstance(row, DropoutRow)}
+
+
 def _range_at_epoch_3() -> float:
-    found = [row.acc_epoch3 for row in read_paper_table("dropout") if isinstance(row, DropoutRow)]
+    found = [row.acc_epoch3 for row in _dropout_table().values()]
     return max(found) - min(found)
+
+
+def _printed_gain(dropout: float, column: str) -> float:
+    """Return what the paper's Table 2 has with a dropout, minus without, in a column."""
+    rows = _dropout_table()
+    return getattr(rows[dropout], column) - getattr(rows[0.0], column)
 
 
 def _case(placement: str) -> dict[str, dict[str, Any]]:
@@ -138,6 +151,16 @@ NUMBERS: dict[str, Callable[[], float]] = {
     "parameters-dora": partial(_parameters, "dora"),
     "table2-range-at-3": _range_at_epoch_3,
     **{
+        f"table2-{100 * dropout:.0f}-at-{epoch}": partial(_printed_gain, dropout, column)
+        for dropout in (0.1, 0.2, 0.4)
+        for epoch, column in ((3, "acc_epoch3"), (10, "acc_epoch10"))
+    },
+    **{
+        f"break-even-{name}-{rival}": partial(break_even, ours, theirs, times)
+        for name, ours in (("replay", "ALoRA"), ("plain", "ALoRA by plain passes"))
+        for rival, theirs, times in (("lora", "LoRA", 1.5), ("sora", "SoRA", 1.5), ("dnas", "ALoRA-DNAS", 1.0))
+    },
+    **{
         f"{name}-{word}": partial(_count, name, which)
         for name in PRINTED
         for which, word in enumerate(("wins", "ties", "losses"))
@@ -149,18 +172,38 @@ NUMBERS: dict[str, Callable[[], float]] = {
 }
 
 
-class _Lazy(dict[str, float]):
+class _NotRecorded:
+    """Stands in a text for every number of evidence that is not recorded yet."""
+
+    def __getattr__(self, _name: str) -> "_NotRecorded":
+        return self
+
+    def __format__(self, _how: str) -> str:
+        return "(not recorded)"
+
+
+class _Lazy(dict[str, Any]):
     def __missing__(self, key: str) -> float:
-        require_known("number in a verdict", key, NUMBERS)
-        return NUMBERS[key]()
+        return number(key)
 
 
-def filled_in(text: str) -> str:
+def number(name: str | float) -> float:
+    """Return one of NUMBERS by its name, or the number itself; ValueError for an unknown name."""
+    if not isinstance(name, str):
+        return float(name)
+    require_known("number in a verdict", name, NUMBERS)
+    return NUMBERS[name]()
+
+
+def filled_in(text: str, named: Mapping[str, Evidence | None] | None = None) -> str:
     """Return a text with its `{name:format}` replaced by numbers computed now.
+
+    `named` are rows of evidence, whose mean, low, high and n the text may quote: `{sgd.mean:.2f}`.
 
     Raises
     ------
     ValueError
-        For a name that NUMBERS does not have, or a brace without its partner.
+        For a name that neither NUMBERS nor `named` has, or a brace without its partner.
     """
-    return text.format_map(_Lazy())
+    given = {name: found or _NotRecorded() for name, found in (named or {}).items()}
+    return text.format_map(_Lazy(given))

@@ -1,20 +1,28 @@
-"""What the sweeps' records say of claims: a comparison pooled, and ten epochs, of dropout and of ALLoRA."""
+"""What the sweeps' records say of claims: pooled comparisons, and accuracies epoch by epoch."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from statistics import fmean
 from operator import itemgetter
 from typing import Any
 
 from allora_lab.checks import require_known
 from allora_lab.config import RunConfig
 from allora_lab.experiments import dropout_epochs, stability
-from allora_lab.experiments.claim_rules import Evidence, evidence_of
-from allora_lab.experiments.collected import read_recorded
+from allora_lab.experiments.collected import DATASET_LABELS, read_recorded
+from allora_lab.experiments.comparison import ComparisonResult
 from allora_lab.experiments.comparison_config import SETTINGS
 from allora_lab.experiments.epochs import accuracy_by_epoch
+from allora_lab.experiments.evidence import Evidence, evidence_of
+from allora_lab.training.optimizers import OPTIMIZERS
 
 Curves = dict[int, list[float]]  # accuracies in percent, before training and by epoch, of each seed
-DROPOUTS = (0.05, 0.1, 0.2, 0.4)  # each against none
+LARGEST_CLASS = {"emotion": 34.0}  # percent of the test sentences
+STARTED = 2.0  # points that a run which learned anything is above that
+
+
+def never_started(dataset: str, accuracy: float) -> bool:
+    """Return whether a run ended where it began: at the share of its data's largest class."""
+    return dataset in LARGEST_CLASS and accuracy < LARGEST_CLASS[dataset] + STARTED
 
 
 def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence | None:
@@ -33,13 +41,43 @@ def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence
     )
     if not result.groups:
         raise ValueError(f"no group of {name!r} in sweeps/{sweep}.toml has {dict(where)}")
-    found = result.pooled
-    if found is None or any(len(group.seeds) < group.planned for group in result.groups):
+    if any(len(group.seeds) < group.planned for group in result.groups):
         return None
-    kept = "".join(f", {key} {value}" for key, value in where.items())
+    seeds = sorted(set.intersection(*(set(group.seeds) for group in result.groups)))
+    kept = "".join(f", {_setting(key, value)}" for key, value in where.items())
     settings = f", mean of {len(result.groups)} settings" if len(result.groups) > 1 else ""
-    what = f"{sweep}: {name}{kept}, points of {result.comparison.metric}{settings}"
-    return Evidence(what, found.n, found.mean_difference, found.low, found.high)
+    what = f"{sweep}: {shown(name)}{kept}, points of {result.comparison.metric}{settings}"
+    values = [fmean(g.our_accuracy[s] - g.their_accuracy[s] for g in result.groups) for s in seeds]
+    return evidence_of(what, values, seeds=tuple(seeds), unstarted=_unstarted(result))
+
+
+def shown(name: str) -> str:
+    """Return a comparison's name in a sweep's file as a page shows it."""
+    return name.replace("x eta", "× η").replace("eta x", "η ×").replace(" - ", " − ")
+
+
+def _setting(key: str, value: object) -> str:
+    labels = {"optimizer": "", "dataset": "", "eta_squared": "η² = ", "r": "r = "}
+    if key == "optimizer":
+        return OPTIMIZERS[str(value)].label
+    if key == "dataset":
+        return DATASET_LABELS.get(str(value), str(value))
+    return f"{labels.get(key, f'{key} ')}{value}"
+
+
+def _unstarted(result: ComparisonResult) -> tuple[int, ...]:
+    """Return the seeds of which a run of either side never started, in any of the groups."""
+    return tuple(
+        sorted(
+            {
+                seed
+                for group in result.groups
+                for side in (group.our_accuracy, group.their_accuracy)
+                for seed, accuracy in side.items()
+                if never_started(group.ours.dataset, accuracy)
+            }
+        )
+    )
 
 
 def _by_epoch(sweep: str, is_wanted: Callable[[RunConfig], bool]) -> Curves | None:
@@ -69,46 +107,39 @@ def _difference(
     return evidence_of(what, [of_run(ours[seed]) - of_run(theirs[seed]) for seed in ours])
 
 
-def _after(epoch: int, high: float) -> Evidence | None:
-    what = f"dropout {high:g} less dropout 0 after epoch {epoch}, points of accuracy"
-    return _difference(what, _of_dropout(high), _of_dropout(0.0), itemgetter(epoch))
+def dropout_at(epoch: int, dropout: float) -> Evidence | None:
+    """Return LoRA's accuracy after an epoch with a dropout, minus that with none."""
+    what = f"dropout {dropout:g} minus dropout 0 after epoch {epoch}, points of accuracy"
+    return _difference(what, _of_dropout(dropout), _of_dropout(0.0), itemgetter(epoch))
 
 
-def _best_epoch(high: float) -> Evidence | None:
-    """Return how much later the best epoch comes; of equals the first, epoch 0 left out."""
-    what = f"epoch of the best accuracy with dropout {high:g}, less that with none"
-    curves = _of_dropout(high), _of_dropout(0.0)
+def best_epoch(dropout: float) -> Evidence | None:
+    """Return how much later a dropout's best epoch is than without; of equals the first counts."""
+    what = f"epoch of the best accuracy with dropout {dropout:g}, minus that with none"
+    curves = _of_dropout(dropout), _of_dropout(0.0)
     return _difference(what, *curves, lambda a: float(a.index(max(a[1:]), 1)))
 
 
-def _late(dropout: float, first: int, last: int) -> Evidence | None:
+def late_epochs(dropout: float, first: int, last: int) -> Evidence | None:
+    """Return the accuracy after epoch `last` minus that after epoch `first`."""
     found = _of_dropout(dropout)
     if found is None:
         return None
-    what = f"dropout {dropout:g}: accuracy after epoch {last} less after epoch {first}, points"
+    what = f"dropout {dropout:g}: accuracy after epoch {last} minus after epoch {first}, points"
     return evidence_of(what, [run[last] - run[first] for run in found.values()])
 
 
-def _stable(kind: str, epoch: int) -> Evidence | None:
+def stable_at(kind: str, epoch: int) -> Evidence | None:
+    """Return the accuracy of one of `stability.NAMES` minus that of LoRA at η × lr, after an epoch."""
     names = stability.NAMES
-    what = f"{names[kind]} less {names[stability.AT_SCALED_LR]} after epoch {epoch}, points of accuracy"
+    what = f"{names[kind]} minus {names[stability.AT_SCALED_LR]} after epoch {epoch}, points of accuracy"
     curves = _of_kind(kind), _of_kind(stability.AT_SCALED_LR)
     return _difference(what, *curves, itemgetter(epoch))
 
 
-DROPOUT_EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
-    **{
-        f"dropout-{high:g}-epoch-{epoch}": partial(_after, epoch, high)
-        for high in DROPOUTS
-        for epoch in (1, 3, 10)
-    },
-    **{f"dropout-{high:g}-best-epoch": partial(_best_epoch, high) for high in DROPOUTS},
-    "dropout-0-from-3-to-10": partial(_late, 0.0, 3, 10),
-    "dropout-0-from-6-to-10": partial(_late, 0.0, 6, 10),
-    "dropout-0.4-from-3-to-10": partial(_late, 0.4, 3, 10),
-}
-STABILITY_EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
-    f"stability-{kind}-epoch-{epoch}": partial(_stable, kind, epoch)
-    for kind in ("allora", "allora-update")
-    for epoch in (stability.SHORT, stability.LONG)
+MEASURES: dict[str, Callable[..., Evidence | None]] = {
+    "dropout-at": dropout_at,
+    "best-epoch": best_epoch,
+    "late-epochs": late_epochs,
+    "stability": stable_at,
 }

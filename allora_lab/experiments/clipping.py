@@ -6,8 +6,8 @@ steps whatever its coefficient does.  The same runs without clipping have the co
 """
 
 from allora_lab.config import RunConfig, scaled_rate
-from allora_lab.experiments.claim_rules import Evidence, evidence_of
 from allora_lab.experiments.demo import ETA_SQUARED, FOLDER, SETTINGS, escape_config
+from allora_lab.experiments.evidence import Evidence, evidence_of
 from allora_lab.experiments.findings import norm_at
 from allora_lab.experiments.records import read_record, record_path
 from allora_lab.experiments.statistics import Estimate, mean_interval

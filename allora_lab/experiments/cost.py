@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from allora_lab.experiments.claim_rules import Evidence
+from allora_lab.checks import require_known
+from allora_lab.experiments.evidence import Evidence
 from allora_lab.experiments.statistics import median_interval
 from allora_lab.files import results_folder
 from allora_lab.methods import METHODS
@@ -73,8 +73,12 @@ def read_cost_record(path: Path, command: str = COMMAND) -> CostRecord:
 
 def time_ratio(record: CostRecord, name: str) -> tuple[float, float, float]:
     """Return the median over rounds of a step's time over LoRA's in that round, and its interval."""
+    return median_interval(_ratios(record, name))
+
+
+def _ratios(record: CostRecord, name: str) -> list[float]:
     pairs = zip(record.seconds[name], record.seconds[LORA], strict=True)
-    return median_interval([ours / lora for ours, lora in pairs])
+    return [ours / lora for ours, lora in pairs]
 
 
 def memory_ratio(record: CostRecord, name: str) -> float:
@@ -144,24 +148,20 @@ def cost_content() -> dict[str, Any]:
     return beside_lora(record, "step", setting)
 
 
-def _time_evidence(name: str) -> Evidence | None:
+def step_cost(method: str, quantity: str) -> Evidence | None:
+    """Return the processor time of a step, or its peak memory, over that of a step of LoRA.
+
+    The peak is torch's own account of every allocation, which repeats to the byte: a count.
+    """
+    require_known("cost of a step", quantity, ("time", "memory"))
     if not cost_path().exists():
         return None
     record = read_cost_record(cost_path())
-    what = f"processor time of a step of {_label(name)} over one of LoRA, median"
-    return Evidence(what, len(record.seconds[LORA]), *time_ratio(record, name), units="rounds")
+    if quantity == "memory":
+        what = f"peak memory of a step of {_label(method)} over one of LoRA"
+        return Evidence(what, (memory_ratio(record, method),), units="exact count", kind="count")
+    what = f"processor time of a step of {_label(method)} over one of LoRA, median"
+    return Evidence(what, tuple(_ratios(record, method)), units="rounds", kind="median")
 
 
-def _memory_evidence(name: str) -> Evidence | None:
-    if not cost_path().exists():
-        return None
-    ratio = memory_ratio(read_cost_record(cost_path()), name)
-    what = f"peak memory of a step of {_label(name)} over one of LoRA"
-    return Evidence(what, 1, ratio, ratio, ratio, units="step, which repeats exactly")
-
-
-COST_EVIDENCE: dict[str, Callable[[], Evidence | None]] = {
-    f"cost-{name}-{quantity}": partial(evidence, name)
-    for name in ("allora", "allora-update", "dora")
-    for quantity, evidence in (("time", _time_evidence), ("memory", _memory_evidence))
-}
+MEASURES: dict[str, Callable[..., Evidence | None]] = {"step-cost": step_cost}

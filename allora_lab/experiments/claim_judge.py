@@ -1,0 +1,248 @@
+"""What every row of evidence says, adjusted for all tests of its paper, and the verdicts that follow.
+
+The p-values of all rows of a paper, and of its printed sizes, are adjusted together by
+Benjamini-Hochberg; a row that two claims share is one test.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from allora_lab.experiments.claim_file import LATE, Claim, read_claims
+from allora_lab.experiments.claim_measures import measured, name_of
+from allora_lab.experiments.claim_numbers import number
+from allora_lab.experiments.claim_rules import (
+    CONTRADICTS,
+    LEVEL,
+    NOT_RECORDED,
+    RULES,
+    outcome,
+    p_value,
+    two_sided,
+    verdict_of,
+)
+from allora_lab.experiments.evidence import Evidence
+from allora_lab.experiments.statistics import adjusted
+
+Key = tuple[str, str, float, float]  # of a test: what, rule, value, margin
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrintedSize:
+    """What the paper prints of a number, and whether our interval excludes it."""
+
+    value: float
+    p: float | None
+    adjusted_p: float | None
+    is_outside: bool
+
+    @property
+    def is_excluded(self) -> bool:
+        """Return whether the interval excludes the value after adjustment."""
+        return self.is_outside and self.adjusted_p is not None and self.adjusted_p < LEVEL
+
+    def words(self) -> str:
+        """Return what the interval says of the printed size."""
+        if self.is_excluded:
+            said = "excluded"
+        else:
+            said = "outside, but not after adjustment" if self.is_outside else "inside the interval"
+        return f"{self.value:+.2f}: {said}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One row of evidence: what was measured (None: not yet), what it says, and by which rule.
+
+    `rule` is what the claim predicts of the number, in words: "above 0".  `p` and `adjusted_p` are
+    None for what is not tested.  A row that was `chosen` after the data decides nothing.
+    """
+
+    evidence: Evidence | None
+    outcome: str
+    name: str
+    rule: str
+    when: str
+    chosen: str
+    p: float | None
+    adjusted_p: float | None
+    printed: PrintedSize | None
+
+    @property
+    def decides(self) -> bool:
+        """Return whether the verdict rests on this row."""
+        return self.chosen != LATE
+
+    def words(self) -> str:
+        """Return the number with its interval, what it says of the claim, and by which rule."""
+        found = self.evidence
+        if found is None:
+            return f"{self.name}: {self.outcome}"
+        said = f"{found.what}: {found.words()}, {found.n} {found.units}: {self.outcome}"
+        tested = [f"rule: {self.rule}"]
+        if self.p is not None:
+            tested.append(f"p = {shown_p(self.p)}, adjusted {shown_p(self.adjusted_p)}")
+        if not self.decides:
+            tested.append(f"chosen {self.chosen}, decides nothing")
+        if self.printed:
+            tested.append(f"the paper prints {self.printed.words()}")
+        return f"{said} ({'; '.join(tested)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The verdict on a claim, the conditions it names, its rows, and all of it without some seeds.
+
+    `without` is the same claim judged without the seeds that never started to learn; None where
+    there are none.
+    """
+
+    verdict: str
+    conditions: list[str]
+    rows: list[Judged]
+    without: "Verdict | None" = None
+
+
+def shown_p(p: float | None) -> str:
+    """Return a p-value for a page."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def judge_all(claims: Sequence[Claim]) -> dict[str, Verdict]:
+    """Return the verdict on each claim by its id; claims without evidence keep the one in the file."""
+    found = {id(item): measured(item) for claim in claims for item in claim.evidence}
+    as_run = _judged(claims, found, lambda evidence: evidence)
+    reduced = _judged(claims, found, lambda evidence: evidence.without_unstarted() or evidence)
+    verdicts = {}
+    for claim in claims:
+        hangs = any(
+            evidence is not None and evidence.without_unstarted() is not None
+            for evidence in (found[id(item)] for item in claim.evidence)
+        )
+        rows = as_run[claim.id]
+        verdicts[claim.id] = _verdict(claim, rows, reduced[claim.id] if hangs else None)
+    return verdicts
+
+
+def _verdict(claim: Claim, rows: list[Judged], reduced: list[Judged] | None) -> Verdict:
+    if not claim.evidence:
+        return Verdict(verdict=claim.verdict, conditions=[], rows=[])
+    verdict, conditions = verdict_of([(row.when, row.outcome) for row in rows if row.decides])
+    without = None if reduced is None else _verdict(claim, reduced, None)
+    return Verdict(verdict=verdict, conditions=conditions, rows=rows, without=without)
+
+
+def judge(claim: Claim, among: Sequence[Claim] | None = None) -> list[Judged]:
+    """Return what each row of a claim's evidence says, and check the file's verdict against them.
+
+    `among` are the claims whose tests are adjusted together; None for those of the file.
+
+    Raises
+    ------
+    ValueError
+        If the verdict is not the one that follows; it names the claim.
+    """
+    others = read_claims() if among is None else among
+    found = judge_all([claim, *(other for other in others if other.id != claim.id)])[claim.id]
+    require_followed(claim, found)
+    return found.rows
+
+
+def require_followed(claim: Claim, found: Verdict) -> None:
+    """Raise ValueError unless the verdict in the file is the one that follows from the evidence."""
+    if claim.verdict != found.verdict:
+        said = "; ".join(row.outcome for row in found.rows)
+        raise ValueError(
+            f"claim {claim.id!r} has the verdict {claim.verdict!r}, but its evidence says: {said}; "
+            f"so write {found.verdict!r}, and change its text"
+        )
+
+
+def _judged(
+    claims: Sequence[Claim],
+    found: dict[int, Evidence | None],
+    of: Callable[[Evidence], Evidence],
+) -> dict[str, list[Judged]]:
+    """Return the rows of each claim, on what `of` makes of the evidence."""
+    rows: dict[str, list[tuple[dict[str, Any], Evidence | None]]] = {
+        claim.id: [
+            (item, None if found[id(item)] is None else of(found[id(item)]))
+            for item in claim.evidence
+        ]
+        for claim in claims
+    }
+    q: dict[tuple[str, Key], float] = {}
+    for paper in {claim.paper for claim in claims}:
+        tests = _tests([row for c in claims if c.paper == paper for row in rows[c.id]])
+        values = adjusted(list(tests.values()))
+        q |= {(paper, key): value for key, value in zip(tests, values, strict=True)}
+    return {
+        claim.id: [_row(claim, item, evidence, q) for item, evidence in rows[claim.id]]
+        for claim in claims
+    }
+
+
+def _tests(rows: Sequence[tuple[dict[str, Any], Evidence | None]]) -> dict[Key, float]:
+    """Return the p-value of every test of some rows, each once."""
+    tests: dict[Key, float] = {}
+    for item, evidence in rows:
+        if evidence is None or not evidence.is_tested:
+            continue
+        key = _key(item, evidence)
+        tests[key] = p_value(key[1], evidence, key[2], key[3])
+        if "printed" in item:
+            value = number(item["printed"])
+            tests[_printed_key(evidence, value)] = two_sided(evidence, value)
+    return tests
+
+
+def _key(item: dict[str, Any], evidence: Evidence) -> Key:
+    return evidence.what, item["rule"], float(item.get("value", 0)), float(item.get("margin", 0))
+
+
+def _printed_key(evidence: Evidence, value: float) -> Key:
+    return evidence.what, "printed", value, 0.0
+
+
+def _row(
+    claim: Claim,
+    item: dict[str, Any],
+    evidence: Evidence | None,
+    q: dict[tuple[str, Key], float],
+) -> Judged:
+    _, rule, value, margin = key = _key(item, evidence or Evidence("", (0.0,)))
+    p = adjusted_p = printed = None
+    said = NOT_RECORDED
+    if evidence is not None:
+        p, adjusted_p = p_value(rule, evidence, value, margin), q.get((claim.paper, key))
+        said = outcome(rule, evidence, value, margin, adjusted_p)
+        printed = _printed(claim, item, evidence, q)
+    if claim.about_size and printed is not None and printed.is_excluded:
+        said = CONTRADICTS
+    return Judged(
+        evidence=evidence,
+        outcome=said,
+        name=name_of(item),
+        rule=RULES[rule].words.format(value=value, margin=margin),
+        when=item.get("when", ""),
+        chosen=item.get("chosen", ""),
+        p=p,
+        adjusted_p=adjusted_p,
+        printed=printed,
+    )
+
+
+def _printed(
+    claim: Claim, item: dict[str, Any], evidence: Evidence, q: dict[tuple[str, Key], float]
+) -> PrintedSize | None:
+    if "printed" not in item:
+        return None
+    value = number(item["printed"])
+    return PrintedSize(
+        value=value,
+        p=two_sided(evidence, value) if evidence.is_tested else None,
+        adjusted_p=q.get((claim.paper, _printed_key(evidence, value))),
+        is_outside=not evidence.low <= value <= evidence.high,
+    )
