@@ -84,9 +84,9 @@ def run_time(ours: str, theirs: str, every: int = MEASURED_EVERY) -> Evidence | 
         (lora * longer + (alora - lora)) / (rival * longer)
         for alora, lora, rival in zip(*columns, strict=True)
     ]
-    how = "" if every == MEASURED_EVERY else ", projected"
-    what = f"processor time of {ours} over {theirs}, one round in {every:,} steps{how}"
-    return Evidence(what, tuple(ratios), units="rounds", kind="ratio")
+    projected = every != MEASURED_EVERY
+    what = f"processor time of {ours} over {theirs}, one round in {every:,} steps{', projected' * projected}"
+    return Evidence(what, tuple(ratios), units="rounds", kind="ratio", is_projected=projected)
 
 
 def run_memory(ours: str, theirs: str) -> Evidence | None:

@@ -22,6 +22,7 @@ evidence = [                      # one row each; see `claim_measures` for what 
     chosen = "after the data",    # such a row is shown, and decides nothing
     printed = "table3-mean" },    # what the paper prints: a number, or a name of `claim_numbers`
 ]
+quoted = [{ name = "...", measure = "..." }]        # only quoted in verdict_text: no rule, no test
 """
 
 from dataclasses import MISSING, dataclass, fields
@@ -45,12 +46,17 @@ VERDICTS = {
 PAPERS = ("ALLoRA", "ALoRA")
 OF_SUBMISSION = "†"  # marks a sentence that the arXiv version no longer has
 LATE = "after the data"
+TEXT, TABLE, NUMBER = (str, "text"), (dict, "a table such as { r = 8 }"), (int | float, "a number")
+QUOTED = {
+    **dict.fromkeys(("measure", "sweep", "compare", "name"), TEXT),
+    **dict.fromkeys(("of", "where"), TABLE),
+}  # the keys of a quoted number, their types, and those in words
 ITEM = {
-    **{key: str for key in ("measure", "sweep", "compare", "name", "rule", "when", "chosen")},
-    **{key: dict for key in ("of", "where")},
-    **{key: int | float for key in ("value", "margin")},
-    "printed": str | int | float,
-}  # the keys of a piece of evidence, and their types
+    **QUOTED,
+    **dict.fromkeys(("rule", "when", "chosen"), TEXT),
+    **dict.fromkeys(("value", "margin"), NUMBER),
+    "printed": (str | int | float, "a number, or the name of one"),
+}  # of a piece of evidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,7 @@ class Claim:
     arxiv: str = ""
     about_size: bool = False
     evidence: tuple[dict[str, Any], ...] = ()
+    quoted: tuple[dict[str, Any], ...] = ()
 
     @property
     def is_judged_by_runs(self) -> bool:
@@ -117,7 +124,7 @@ def _claim(row: dict[str, Any], number: int) -> Claim:
         require_known(f"key of {name}", key, known)
         if key == "about_size":
             require_kind(f"{key} of {name}", value, bool, "true or false")
-        elif key != "evidence":
+        elif key not in ("evidence", "quoted"):
             require_kind(f"{key} of {name}", value, str, "text")
     for key, field in known.items():
         if field.default is MISSING and not row.get(key):
@@ -130,22 +137,36 @@ def _claim(row: dict[str, Any], number: int) -> Claim:
     )
     for item in evidence:
         _require_item(name, item)
+    for item in row.get("quoted", []):
+        _require_quoted(name, item)
     if row["verdict"] not in ("open", "not-testable-here") and not (evidence or row.get("test")):
         raise ValueError(f"{name} is judged by nothing: name a test or evidence, or leave it open")
-    return Claim(**{**row, "evidence": tuple(evidence)})
+    return Claim(**{**row, "evidence": tuple(evidence), "quoted": tuple(row.get("quoted", []))})
 
 
 def _require_item(name: str, item: Any) -> None:
     """Raise ValueError unless one piece of evidence names what is measured, and a rule."""
-    require_kind(
-        f"evidence of {name}", item, dict, 'a table such as { measure = "...", rule = "above" }'
-    )
-    for key, value in item.items():
-        require_known(f"key of evidence of {name}", key, ITEM)
-        require_kind(f"{key} of evidence of {name}", value, ITEM[key], "of another kind")
+    _require_keys(name, item, ITEM)
     require_measure(name, item)
     require_known(f"rule of {name}", item.get("rule", ""), RULES)
     if (item["rule"] == "within") != ("margin" in item):
         raise ValueError(f"evidence of {name}: margin belongs to the rule within, and to it alone")
     if "chosen" in item:
         require_known(f"chosen of {name}", item["chosen"], (LATE,))
+
+
+def _require_quoted(name: str, item: Any) -> None:
+    """Raise ValueError unless a number that a text quotes has a name, and names what is measured."""
+    _require_keys(name, item, QUOTED)
+    require_measure(name, item)
+    if "name" not in item:
+        raise ValueError(f"a quoted number of {name} has no name: add name = ...")
+
+
+def _require_keys(name: str, item: Any, known: dict[str, Any]) -> None:
+    require_kind(
+        f"evidence of {name}", item, dict, 'a table such as { measure = "...", rule = "above" }'
+    )
+    for key, value in item.items():
+        require_known(f"key of evidence of {name}", key, known)
+        require_kind(f"{key} of evidence of {name}", value, *known[key])

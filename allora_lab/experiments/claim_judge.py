@@ -73,6 +73,11 @@ class Judged:
         """Return whether the verdict rests on this row."""
         return self.chosen != LATE
 
+    @property
+    def is_unstarted(self) -> bool:
+        """Return whether a run behind the number never started, and enough others are left."""
+        return self.evidence is not None and self.evidence.without_unstarted() is not None
+
     def words(self) -> str:
         """Return the number with its interval, what it says of the claim, and by which rule."""
         found = self.evidence
@@ -93,13 +98,14 @@ class Judged:
 class Verdict:
     """The verdict on a claim, the conditions it names, its rows, and all of it without some seeds.
 
-    `without` is the same claim judged without the seeds that never started to learn; None where
-    there are none.
+    `named` are the measured numbers that the claim's text may quote.  `without` is the same claim
+    judged without the seeds that never started to learn; None where there are none.
     """
 
     verdict: str
     conditions: list[str]
     rows: list[Judged]
+    named: dict[str, Evidence | None]
     without: "Verdict | None" = None
 
 
@@ -115,23 +121,30 @@ def judge_all(claims: Sequence[Claim]) -> dict[str, Verdict]:
     found = {id(item): measured(item) for claim in claims for item in claim.evidence}
     as_run = _judged(claims, found, lambda evidence: evidence)
     reduced = _judged(claims, found, lambda evidence: evidence.without_unstarted() or evidence)
-    verdicts = {}
-    for claim in claims:
-        hangs = any(
-            evidence is not None and evidence.without_unstarted() is not None
-            for evidence in (found[id(item)] for item in claim.evidence)
+    return {
+        claim.id: _verdict(
+            claim,
+            as_run[claim.id],
+            reduced[claim.id] if any(row.is_unstarted for row in as_run[claim.id]) else None,
         )
-        rows = as_run[claim.id]
-        verdicts[claim.id] = _verdict(claim, rows, reduced[claim.id] if hangs else None)
-    return verdicts
+        for claim in claims
+    }
 
 
 def _verdict(claim: Claim, rows: list[Judged], reduced: list[Judged] | None) -> Verdict:
-    if not claim.evidence:
-        return Verdict(verdict=claim.verdict, conditions=[], rows=[])
-    verdict, conditions = verdict_of([(row.when, row.outcome) for row in rows if row.decides])
+    named = {
+        item["name"]: row.evidence
+        for item, row in zip(claim.evidence, rows, strict=True)
+        if "name" in item
+    }
+    named |= {item["name"]: measured(item) for item in claim.quoted}
+    verdict, conditions = claim.verdict, []
+    if claim.evidence:
+        verdict, conditions = verdict_of([(row.when, row.outcome) for row in rows if row.decides])
     without = None if reduced is None else _verdict(claim, reduced, None)
-    return Verdict(verdict=verdict, conditions=conditions, rows=rows, without=without)
+    return Verdict(
+        verdict=verdict, conditions=conditions, rows=rows, named=named, without=without
+    )
 
 
 def judge(claim: Claim, among: Sequence[Claim] | None = None) -> list[Judged]:
@@ -175,26 +188,39 @@ def _judged(
     }
     q: dict[tuple[str, Key], float] = {}
     for paper in {claim.paper for claim in claims}:
-        tests = _tests([row for c in claims if c.paper == paper for row in rows[c.id]])
-        values = adjusted(list(tests.values()))
-        q |= {(paper, key): value for key, value in zip(tests, values, strict=True)}
+        of_paper = [row for c in claims if c.paper == paper for row in rows[c.id]]
+        q |= {(paper, key): value for key, value in _adjusted(of_paper).items()}
     return {
         claim.id: [_row(claim, item, evidence, q) for item, evidence in rows[claim.id]]
         for claim in claims
     }
 
 
-def _tests(rows: Sequence[tuple[dict[str, Any], Evidence | None]]) -> dict[Key, float]:
+def _adjusted(rows: Sequence[tuple[dict[str, Any], Evidence | None]]) -> dict[Key, float]:
+    """Return the adjusted p-value of every test of some rows, each test counted once.
+
+    Projected numbers repeat a measured one: they are left out of the family, so that they cannot
+    make its adjustment milder, and are adjusted by Bonferroni for its size.
+    """
+    measured_rows = [(i, e) for i, e in rows if e is not None and not e.is_projected]
+    family = _tests(measured_rows)
+    projected = _tests([(i, e) for i, e in rows if e is not None and e.is_projected])
+    size = len(family) + len(projected)
+    found = dict(zip(family, adjusted(list(family.values())), strict=True))
+    return found | {key: min(1.0, size * p) for key, p in projected.items()}
+
+
+def _tests(rows: Sequence[tuple[dict[str, Any], Evidence]]) -> dict[Key, float]:
     """Return the p-value of every test of some rows, each once."""
     tests: dict[Key, float] = {}
     for item, evidence in rows:
-        if evidence is None or not evidence.is_tested:
+        if not evidence.is_tested:
             continue
-        key = _key(item, evidence)
-        tests[key] = p_value(key[1], evidence, key[2], key[3])
+        _, rule, value, margin = key = _key(item, evidence)
+        tests[key] = RULES[rule].p_value(evidence, value, margin)
         if "printed" in item:
-            value = number(item["printed"])
-            tests[_printed_key(evidence, value)] = two_sided(evidence, value)
+            printed = number(item["printed"])
+            tests[_printed_key(evidence, printed)] = two_sided(evidence, printed)
     return tests
 
 

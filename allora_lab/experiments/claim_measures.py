@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from allora_lab.checks import require_kind, require_known
+from allora_lab.checks import require_known
 from allora_lab.experiments import (
     allocation_cost,
     claim_evidence,
@@ -38,7 +38,6 @@ def require_measure(name: str, item: dict[str, Any]) -> None:
     kind, other = ("of", "where") if "measure" in item else ("where", "of")
     if other in item:
         raise ValueError(f"evidence of {name} has {other}, where {kind} belongs: rename it")
-    require_kind(f"{kind} of {name}", item.get(kind, {}), dict, "a table such as { r = 8 }")
     if "measure" in item:
         require_known(f"measure of {name}", item["measure"], MEASURES)
         try:

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from allora_lab.checks import require_known
+from allora_lab.experiments.allocation_cost import PAPER as TABLE_4
 from allora_lab.experiments.allocation_cost import break_even
+from allora_lab.experiments.claim_ranks import ranks_left
 from allora_lab.experiments.demo import FOLDER, escape_config
 from allora_lab.experiments.dropout_case import dropout_case
 from allora_lab.experiments.dropout_ols import KEEP, appendix, joint_bias, sampled, std_from_zero
@@ -159,6 +161,15 @@ NUMBERS: dict[str, Callable[[], float]] = {
         f"break-even-{name}-{rival}": partial(break_even, ours, theirs, times)
         for name, ours in (("replay", "ALoRA"), ("plain", "ALoRA by plain passes"))
         for rival, theirs, times in (("lora", "LoRA", 1.5), ("sora", "SoRA", 1.5), ("dnas", "ALoRA-DNAS", 1.0))
+    },
+    **{
+        f"sora-{words}-{task}": lambda task=task, pick=pick: pick(ranks_left(task, "SoRA"))
+        for task in ("planted", "digits")
+        for words, pick in (("fewest", min), ("most", max))
+    },
+    **{
+        f"paper-time-{name.lower()}": lambda name=name: TABLE_4["ALoRA"][1] / TABLE_4[name][1]
+        for name in ("LoRA", "SoRA")
     },
     **{
         f"{name}-{word}": partial(_count, name, which)

@@ -67,6 +67,14 @@ def ranks_of_use(setting: str) -> Evidence | None:
     return None if runs is None else evidence_of(what, [float(in_planted(run)) for run in runs])
 
 
+def ranks_left(task: str, setting: str) -> list[int]:
+    """Return how many ranks a setting's runs end with, by seed; ValueError if one is not recorded."""
+    runs = _runs(task, setting)
+    if runs is None:
+        raise ValueError(f"{setting} on {task} is not recorded: run the rank tasks first")
+    return [sum(run.final_ranks.values()) for run in runs]
+
+
 def rank_accuracy(task: str, ours: str, theirs: str) -> Evidence | None:
     """Return the accuracy of one of SETTINGS minus another's, on the known answer or on digits."""
     first, second = _runs(task, ours), _runs(task, theirs)

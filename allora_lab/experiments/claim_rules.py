@@ -83,11 +83,13 @@ def outcome(
 def verdict_of(rows: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
     """Return the one verdict that follows from rows of (condition, outcome), and its conditions.
 
-    A condition ("" for none) is named in the claim.  It is met where every row under it supports.
+    A condition ("" for none) is named in the claim, and is judged as a whole: it is met where every
+    row under it supports the claim.
 
     - holds: every row supports the claim.
     - does not hold: every row contradicts it.
-    - holds only if: a condition is met, and no row outside the met conditions supports the claim.
+    - holds only if: a condition is met, another or a row without one is not, and no row without a
+      condition supports the claim.
     - open: anything else.
     """
     outcomes = {said for _, said in rows}
@@ -97,6 +99,6 @@ def verdict_of(rows: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
         return "does-not-hold", []
     conditions = dict.fromkeys(name for name, _ in rows if name)
     met = [c for c in conditions if all(said == SUPPORTS for name, said in rows if name == c)]
-    if met and not any(said == SUPPORTS for name, said in rows if name not in met):
+    if met and ("", SUPPORTS) not in rows:
         return "holds-only-if", met
     return "open", []

@@ -1,8 +1,8 @@
 """What the sweeps' records say of claims: pooled comparisons, and accuracies epoch by epoch."""
 
 from collections.abc import Callable, Mapping
-from statistics import fmean
 from operator import itemgetter
+from statistics import fmean
 from typing import Any
 
 from allora_lab.checks import require_known
@@ -13,10 +13,14 @@ from allora_lab.experiments.comparison import ComparisonResult
 from allora_lab.experiments.comparison_config import SETTINGS
 from allora_lab.experiments.epochs import accuracy_by_epoch
 from allora_lab.experiments.evidence import Evidence, evidence_of
+from allora_lab.experiments.statistics import ROUNDING
 from allora_lab.training.optimizers import OPTIMIZERS
 
 Curves = dict[int, list[float]]  # accuracies in percent, before training and by epoch, of each seed
 LARGEST_CLASS = {"emotion": 34.0}  # percent of the test sentences
+DEFAULT = "default"  # in `where`: the setting is not given, so that the method's own holds
+METRIC_LABELS = {"bleu": "BLEU", "rouge_l": "ROUGE-L", "meteor": "METEOR"}
+OPTIMIZER_LABELS = {key: optimizer.label for key, optimizer in OPTIMIZERS.items()}
 STARTED = 2.0  # points that a run which learned anything is above that
 
 
@@ -28,16 +32,16 @@ def never_started(dataset: str, accuracy: float) -> bool:
 def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence | None:
     """Return the pooled difference of a sweep's comparison, in points of its metric, over seeds.
 
-    `where` keeps the groups whose own side has these settings, such as {"eta_squared": 4}.  None
-    until every planned seed of both sides of these is recorded, so that no verdict rests on the
-    runs that happened to end first.  Raises ValueError for a sweep, comparison or setting that does
-    not exist, or that leaves no group.
+    `where` keeps the groups whose own side has these settings, such as {"eta_squared": 4}, or the
+    method's default, {"ranks_moved": "default"}.  None until every planned seed of both sides of
+    these is recorded, so that no verdict rests on the runs that happened to end first.  Raises
+    ValueError for a sweep, comparison or setting that does not exist, or that leaves no group.
     """
     collected = read_recorded(sweep)
     for key in where:
         require_known(f"setting of a run of {sweep}", key, SETTINGS)
     result = collected.comparison(name).only(
-        lambda group: all(getattr(group.ours, k) == v for k, v in where.items())
+        lambda group: all(_has(group.ours, key, value) for key, value in where.items())
     )
     if not result.groups:
         raise ValueError(f"no group of {name!r} in sweeps/{sweep}.toml has {dict(where)}")
@@ -46,38 +50,46 @@ def pooled_evidence(sweep: str, name: str, where: Mapping[str, Any]) -> Evidence
     seeds = sorted(set.intersection(*(set(group.seeds) for group in result.groups)))
     kept = "".join(f", {_setting(key, value)}" for key, value in where.items())
     settings = f", mean of {len(result.groups)} settings" if len(result.groups) > 1 else ""
-    what = f"{sweep}: {shown(name)}{kept}, points of {result.comparison.metric}{settings}"
+    metric = METRIC_LABELS.get(result.comparison.metric, result.comparison.metric)
+    what = f"{sweep}: {shown(name)}{kept}, points of {metric}{settings}"
     values = [fmean(g.our_accuracy[s] - g.their_accuracy[s] for g in result.groups) for s in seeds]
+    values = [0.0 if abs(value) < 100 * ROUNDING else value for value in values]
     return evidence_of(what, values, seeds=tuple(seeds), unstarted=_unstarted(result))
 
 
 def shown(name: str) -> str:
     """Return a comparison's name in a sweep's file as a page shows it."""
-    return name.replace("x eta", "× η").replace("eta x", "η ×").replace(" - ", " − ")
+    name = name.replace(" + dropout", " with dropout").replace(" - ", " − ")
+    return name.replace("x eta", "× η").replace("eta x", "η ×")
+
+
+def _has(config: RunConfig, key: str, value: object) -> bool:
+    found = getattr(config, key)
+    return found is None if value == DEFAULT else found == value
 
 
 def _setting(key: str, value: object) -> str:
-    labels = {"optimizer": "", "dataset": "", "eta_squared": "η² = ", "r": "r = "}
-    if key == "optimizer":
-        return OPTIMIZERS[str(value)].label
-    if key == "dataset":
-        return DATASET_LABELS.get(str(value), str(value))
-    return f"{labels.get(key, f'{key} ')}{value}"
+    """Return a setting that a comparison was cut down to, for people."""
+    named = {"optimizer": OPTIMIZER_LABELS, "dataset": DATASET_LABELS}
+    if key in named:
+        return named[key].get(str(value), str(value))
+    if key == "ranks_moved":
+        return f"n_A = {6 if value == DEFAULT else value}"  # one per module of a block, of six
+    if key == "train_size":
+        return f"{value:,} sentences"
+    return f"{'η²' if key == 'eta_squared' else key} = {value}"
 
 
 def _unstarted(result: ComparisonResult) -> tuple[int, ...]:
     """Return the seeds of which a run of either side never started, in any of the groups."""
-    return tuple(
-        sorted(
-            {
-                seed
-                for group in result.groups
-                for side in (group.our_accuracy, group.their_accuracy)
-                for seed, accuracy in side.items()
-                if never_started(group.ours.dataset, accuracy)
-            }
-        )
-    )
+    found = {
+        seed
+        for group in result.groups
+        for side in (group.our_accuracy, group.their_accuracy)
+        for seed, accuracy in side.items()
+        if never_started(group.ours.dataset, accuracy)
+    }
+    return tuple(sorted(found))
 
 
 def _by_epoch(sweep: str, is_wanted: Callable[[RunConfig], bool]) -> Curves | None:

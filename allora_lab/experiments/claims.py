@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from allora_lab.experiments.claim_file import (
-    OF_SUBMISSION,
-    VERDICTS,
-    Claim,
+from allora_lab.experiments.claim_file import OF_SUBMISSION, VERDICTS, Claim, read_claims
+from allora_lab.experiments.claim_judge import (
     Judged,
-    judge,
-    read_claims,
+    Verdict,
+    judge_all,
+    require_followed,
+    shown_p,
 )
 from allora_lab.experiments.claim_numbers import filled_in
 from allora_lab.files import REPOSITORY, written_whole
@@ -22,16 +22,31 @@ DOCS = REPOSITORY / "docs"
 PAGE, HEAD = DOCS / "fidelity.md", DOCS / "fidelity_head.md"
 NOTHING = "–"
 RULES_IN_WORDS = """\
-A verdict may not say more than was measured. Where runs are recorded, a claim predicts something of one
-number (that it is above 0, or within 5 % of 1), and its 95 % t-interval over n seeds *supports* the claim,
-*contradicts* it, or *cannot tell*. **holds**: all of it supports the claim, or, without runs, a test proves
-it. **holds only if …**: some does, and the text says when. **does not hold**: some contradicts it and none
-supports it, or a test refutes it. **open**: the runs cannot tell, or are not recorded yet.
-**not testable here**: it needs what a laptop has not.
+A verdict may not say more than was measured. Formulas are settled by a test or by the papers' own print. A claim
+about training is turned into rows: each is one number, with a rule for what the claim predicts of it.
 
-Each number's rule stands behind it. *Above v*, *below v* and *v ± m* support or contradict by the whole interval,
-and cannot tell where it reaches to both sides. *Clearly above v* is for a claim of significance, *interval holds v*
-for one of no evident difference: an interval that holds v contradicts the first and supports the second.
+**A row.** The number has one value per seed, a mean and a 95 % interval. *Above v* and *below v* are decided by the
+whole interval: on the predicted side it *supports* the claim, on the other side it *contradicts* it, and if it
+includes v it *cannot tell*. That two things are the same can only be shown with a margin: *v ± m* is supported if the
+whole interval lies within the margin and contradicted if all of it lies outside. Where a claim states no margin we use
+half a point of accuracy. A single measurement has no interval and is not judged, unless it is an exact count.
+
+**Many rows.** With this many rows some would exclude 0 by chance. Beside each row stand its p-value (a t-test of the
+seeds; a sign test of medians; for *v ± m* two one-sided tests) and the p-value adjusted by Benjamini-Hochberg for all
+tests of the same paper on this page. A row supports or contradicts a claim only if its adjusted p-value is below
+0.05 as well. A row that is projected from a measured one is not counted as a test of its own.
+
+**A verdict.** Exactly one follows from the rows, and the code rejects any other. **holds**: every row supports the
+claim; without rows, a test proves it. **does not hold**: every row contradicts it, or a test refutes it.
+**holds only if …**: the rows stand under named conditions, each judged as a whole, and under at least one of them every
+row supports the claim; outside it is contradicted or the runs cannot tell, as the text says. **open**: anything else.
+**not testable here**: it needs more than a laptop. Conditions are factors that the experiments vary by design, such as
+the optimizer or how many examples score; most were written down here after the runs had been made. A row that was
+chosen after the data had been seen is marked, and decides nothing.
+
+**The paper's size.** Where the paper prints a difference, a row also says whether our interval excludes it. That is
+decisive only for claims about the size of a difference. **Seeds that never started**: a run that ends at the share of
+the largest class has learned nothing. It is kept, and the rows and the verdict without its seed are printed beside.
 
 Quotes of ALLoRA are of the ICLR submission unless the arXiv version is named; † marks what the arXiv version no
 longer says. The submission's "ALLoRA" has dropout 0.05 and is `allora-dropout` here, its "ALLoRA-0" is `allora`.
@@ -44,9 +59,10 @@ def fidelity_markdown() -> str:
     Raises
     ------
     ValueError
-        As `read_claims`, or where a verdict contradicts its evidence.
+        As `read_claims`, or where a verdict is not the one that follows from its evidence.
     """
     claims = read_claims()
+    found = judge_all(claims)
     parts = [
         HEAD.read_text().rstrip(),
         "## What the papers claim, and what came out",
@@ -56,45 +72,102 @@ def fidelity_markdown() -> str:
         in_paper = list(of_paper)
         parts.append(f"{paper}, {_counted(in_paper)}.")
         for section, of_section in groupby(in_paper, key=lambda claim: claim.section):
-            rows = [(claim, judge(claim)) for claim in of_section]
-            parts += [f"### {paper}: {section}", _table(rows)]
-            parts += [_details(claim, judged) for claim, judged in rows]
+            rows = list(of_section)
+            parts += [f"### {paper}: {section}", _table(rows, found)]
+            parts += [_details(claim, found[claim.id]) for claim in rows]
     return "\n\n".join(parts) + "\n"
 
 
 def _counted(claims: Sequence[Claim]) -> str:
-    found = Counter(claim.verdict for claim in claims)
-    counts = [f"{words} {found[key]}" for key, words in VERDICTS.items() if found[key]]
-    return f"{len(claims)} claims: {', '.join(counts)}"
+    """Return how many claims have each verdict, those decided by runs apart from the others."""
+    said = []
+    for (_, words), count in verdict_counts(claims).items():
+        counts = [f"{name} {count[key]}" for key, name in VERDICTS.items() if count[key]]
+        said.append(f"{count.total()} {words} ({', '.join(counts)})")
+    return f"{len(claims)} claims: {'; '.join(said)}"
 
 
-def _table(rows: Sequence[tuple[Claim, list[Judged]]]) -> str:
+def _table(claims: Sequence[Claim], found: dict[str, Verdict]) -> str:
     lines = [
-        "| verdict | the claim, as it is tested | where | n | mean (95 % interval) |",
-        "|---|---|---|---|---|",
+        "| verdict | the claim, as it is tested | where | what its rows say |",
+        "|---|---|---|---|",
     ]
-    for claim, judged in rows:
-        found = [piece.evidence for piece in judged if piece.evidence]
-        seeds = "<br>".join(str(evidence.n) for evidence in found) or NOTHING
-        numbers = "<br>".join(evidence.words() for evidence in found) or NOTHING
+    for claim in claims:
         says = f"[{claim.claim}](#{claim.id}){_mark(claim)}"
-        lines.append(
-            f"| **{VERDICTS[claim.verdict]}** | {says} | {claim.where} | {seeds} | {numbers} |"
-        )
+        cells = f"**{VERDICTS[claim.verdict]}**", says, claim.where, _said(found[claim.id].rows)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _said(rows: Sequence[Judged]) -> str:
+    """Return how many deciding rows say what."""
+    count = Counter(row.outcome for row in rows if row.decides)
+    return ", ".join(f"{n} × {outcome}" for outcome, n in count.items()) or NOTHING
 
 
 def _mark(claim: Claim) -> str:
     return f" {OF_SUBMISSION}" if claim.arxiv else ""
 
 
-def _details(claim: Claim, judged: Sequence[Judged]) -> str:
+def _details(claim: Claim, found: Verdict) -> str:
+    require_followed(claim, found)
     lines = [f"#### {claim.id}", f"> {claim.quote} ({claim.where})", ""]
-    lines.append(f"**{VERDICTS[claim.verdict]}**: {filled_in(claim.verdict_text)}")
+    lines.append(f"**{VERDICTS[claim.verdict]}**: {filled_in(claim.verdict_text, found.named)}")
     lines += [part for words in claim.words_on_arxiv for part in ("", words)]
-    lines += [""] + [f"- {piece.words()}" for piece in judged] if judged else []
+    if found.rows:
+        lines += ["", _rows(found)]
+    if without := without_unstarted(found):
+        lines += ["", without]
     lines += ["", _where_to_look(claim)]
     return "\n".join(lines)
+
+
+def _rows(found: Verdict) -> str:
+    """Return the rows of a claim as a table; columns that no row fills are left out."""
+    rows = found.rows
+    columns = {
+        "condition": [row.when for row in rows],
+        "measured": [row.evidence.what if row.evidence else row.name for row in rows],
+        "n": [f"{row.evidence.n} {row.evidence.units}" if row.evidence else "" for row in rows],
+        "mean [95 % interval]": [row.evidence.words() if row.evidence else "" for row in rows],
+        "predicted": [row.rule for row in rows],
+        "p": [shown_p(row.p) for row in rows],
+        "adjusted p": [shown_p(row.adjusted_p) for row in rows],
+        "so it": [_outcome(row) for row in rows],
+        "the paper prints": [row.printed.words() if row.printed else "" for row in rows],
+        "without the seed that never started": _reduced(found),
+    }
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    lines = [list(shown), ["---"] * len(shown), *zip(*shown.values(), strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _outcome(row: Judged) -> str:
+    if row.decides:
+        return row.outcome.removesuffix(" it")
+    return f"({row.outcome.removesuffix(' it')}) chosen {row.chosen}, decides nothing"
+
+
+def _reduced(found: Verdict) -> list[str]:
+    """Return what each row is without the seeds that never started; "" where it has none."""
+    if found.without is None:
+        return [""] * len(found.rows)
+    return [
+        f"{after.evidence.words()}: {_outcome(after)}" if row.is_unstarted else ""
+        for row, after in zip(found.rows, found.without.rows, strict=True)
+    ]
+
+
+def without_unstarted(found: Verdict) -> str:
+    """Return what a claim's verdict is without the seeds that never started; "" where all did."""
+    if found.without is None:
+        return ""
+    seeds = sorted({s for row in found.rows if row.is_unstarted for s in row.evidence.unstarted})
+    noun, same = "seed" if len(seeds) == 1 else "seeds", found.without.verdict == found.verdict
+    return (
+        f"Without {noun} {', '.join(map(str, seeds))}, of which a run never started to learn, the "
+        f"verdict would {'still ' * same}be **{VERDICTS[found.without.verdict]}**."
+    )
 
 
 def _where_to_look(claim: Claim) -> str:
@@ -126,6 +199,26 @@ IN_SHORT = (
 )  # what a reader of the two abstracts would ask first
 
 
+BY_RUNS, BY_DERIVATION = "claims tested by runs", "derivations and misprints"
+
+
+def verdict_counts(claims: Sequence[Claim]) -> dict[tuple[str, str], Counter[str]]:
+    """Return how many claims have each verdict, by paper and by what decides them.
+
+    A derivation, a misprint or a claim that cannot be tested here is no result of a run, so the two
+    are counted apart.
+    """
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for paper in dict.fromkeys(claim.paper for claim in claims):
+        for words, by_runs in ((BY_RUNS, True), (BY_DERIVATION, False)):
+            counts[paper, words] = Counter(
+                claim.verdict
+                for claim in claims
+                if claim.paper == paper and claim.is_judged_by_runs is by_runs
+            )
+    return counts
+
+
 def verdict_table() -> str:
     """Return, for README, how many claims of each paper have each verdict, and those asked for first.
 
@@ -135,12 +228,9 @@ def verdict_table() -> str:
         As `read_claims`.
     """
     claims = read_claims()
-    counts = Counter((claim.paper, claim.verdict) for claim in claims)
-    papers = list(dict.fromkeys(claim.paper for claim in claims))
     lines = [f"| | {' | '.join(VERDICTS.values())} |", "|---" * (len(VERDICTS) + 1) + "|"]
-    for paper in papers:
-        row = [str(counts[paper, key]) for key in VERDICTS]
-        lines.append(f"| claims of {paper} | {' | '.join(row)} |")
+    for (paper, words), row in verdict_counts(claims).items():
+        lines.append(f"| {paper}, {words} | {' | '.join(str(row[key]) for key in VERDICTS)} |")
     by_id = {claim.id: claim for claim in claims}
     lines += ["", "| | the claim, as it is tested | verdict |", "|---|---|---|"]
     for claim in map(by_id.__getitem__, IN_SHORT):

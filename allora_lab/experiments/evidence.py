@@ -16,6 +16,7 @@ from scipy import stats
 from allora_lab.experiments.statistics import ROUNDING, mean_interval, median_interval
 
 KINDS = ("mean", "ratio", "median", "count")
+FEWEST = 3  # seeds that must be left for an interval to say anything
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Evidence:
         The seed of each value; empty where the values are no seeds.
     unstarted
         The seeds of which a run never started to learn (see `claim_sweeps.never_started`).
+    is_projected
+        Whether it is computed from another measured number, so that it is no test of its own.
     """
 
     what: str
@@ -44,6 +47,7 @@ class Evidence:
     kind: str = "mean"
     seeds: tuple[int, ...] = ()
     unstarted: tuple[int, ...] = ()
+    is_projected: bool = False
 
     @property
     def n(self) -> int:
@@ -76,6 +80,11 @@ class Evidence:
         return self._summary[2]
 
     @property
+    def size(self) -> float:
+        """Return the mean without its sign, for texts that say "below by"."""
+        return abs(self.mean)
+
+    @property
     def is_tested(self) -> bool:
         """Return whether the values have a spread, without which nothing can be tested."""
         largest = max(map(abs, self.values))
@@ -91,7 +100,7 @@ class Evidence:
     def one_sided(self, value: float) -> tuple[float, float]:
         """Return the p-values of "at most `value`" and of "at least `value`", by the t or sign test."""
         if self.kind == "median":
-            above, below = (sum(side) for side in zip(*((v > value, v < value) for v in self.values)))
+            above, below = sum(v > value for v in self.values), sum(v < value for v in self.values)
             n = max(above + below, 1)
             return tuple(
                 float(stats.binomtest(k, n, alternative="greater").pvalue) for k in (above, below)
@@ -103,12 +112,12 @@ class Evidence:
         return float(greater), float(less)
 
     def without_unstarted(self) -> "Evidence | None":
-        """Return the number without the seeds that never started; None if it has none, or loses all."""
+        """Return the number without the seeds that never started; None if none, or too few are left."""
         if not self.unstarted:
             return None
         pairs = zip(self.seeds, self.values, strict=True)
         kept = [(seed, value) for seed, value in pairs if seed not in self.unstarted]
-        if len(kept) < 2:
+        if len(kept) < FEWEST:
             return None
         seeds, values = zip(*kept, strict=True)
         return replace(self, seeds=seeds, values=values, unstarted=())
