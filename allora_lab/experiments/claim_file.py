@@ -20,7 +20,7 @@ evidence = [                      # one row each; see `claim_measures` for what 
     rule = "below", value = 1,    # above, below, or within with a margin
     when = "on MNIST",            # the condition that this row is under, named in the claim
     chosen = "after the data",    # such a row is shown, and decides nothing
-    printed = "table3-mean" },    # what the paper prints: a number, or a name of `claim_numbers`
+    printed = "table3-mean" },    # what the paper prints: a name of `claim_numbers`
 ]
 quoted = [{ name = "...", measure = "..." }]        # only quoted in verdict_text: no rule, no test
 """
@@ -29,7 +29,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from allora_lab.checks import require_kind, require_known
+from allora_lab.checks import require_kind, require_known, require_type
 from allora_lab.experiments.claim_measures import require_measure
 from allora_lab.experiments.claim_rules import RULES
 from allora_lab.experiments.sweep import read_toml
@@ -46,16 +46,14 @@ VERDICTS = {
 PAPERS = ("ALLoRA", "ALoRA")
 OF_SUBMISSION = "†"  # marks a sentence that the arXiv version no longer has
 LATE = "after the data"
-TEXT, TABLE, NUMBER = (str, "text"), (dict, "a table such as { r = 8 }"), (int | float, "a number")
 QUOTED = {
-    **dict.fromkeys(("measure", "sweep", "compare", "name"), TEXT),
-    **dict.fromkeys(("of", "where"), TABLE),
-}  # the keys of a quoted number, their types, and those in words
+    **dict.fromkeys(("measure", "sweep", "compare", "name"), str),
+    **dict.fromkeys(("of", "where"), dict),
+}  # the keys of a quoted number, and their types
 ITEM = {
     **QUOTED,
-    **dict.fromkeys(("rule", "when", "chosen"), TEXT),
-    **dict.fromkeys(("value", "margin"), NUMBER),
-    "printed": (str | int | float, "a number, or the name of one"),
+    **dict.fromkeys(("rule", "when", "chosen", "printed"), str),
+    **dict.fromkeys(("value", "margin"), float),
 }  # of a piece of evidence
 
 
@@ -133,7 +131,10 @@ def _claim(row: dict[str, Any], number: int) -> Claim:
     require_known(f"paper of {name}", row["paper"], PAPERS)
     evidence = row.get("evidence", [])
     require_kind(
-        f"evidence of {name}", evidence, list, 'a list such as [{ measure = "...", rule = "above" }]'
+        f"evidence of {name}",
+        evidence,
+        list,
+        'a list such as [{ measure = "...", rule = "above" }]',
     )
     for item in evidence:
         _require_item(name, item)
@@ -163,10 +164,13 @@ def _require_quoted(name: str, item: Any) -> None:
         raise ValueError(f"a quoted number of {name} has no name: add name = ...")
 
 
-def _require_keys(name: str, item: Any, known: dict[str, Any]) -> None:
+def _require_keys(name: str, item: Any, known: dict[str, type]) -> None:
     require_kind(
         f"evidence of {name}", item, dict, 'a table such as { measure = "...", rule = "above" }'
     )
     for key, value in item.items():
         require_known(f"key of evidence of {name}", key, known)
-        require_kind(f"{key} of evidence of {name}", value, *known[key])
+        if known[key] is dict:
+            require_kind(f"{key} of {name}", value, dict, "a table such as { r = 8 }")
+        else:
+            require_type(f"{key} of evidence of {name}", value, known[key])

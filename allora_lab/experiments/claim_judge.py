@@ -5,15 +5,14 @@ Benjamini-Hochberg; a row that two claims share is one test.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from allora_lab.experiments.claim_file import LATE, Claim, read_claims
+from allora_lab.experiments.claim_file import Claim, read_claims
 from allora_lab.experiments.claim_measures import measured, name_of
 from allora_lab.experiments.claim_numbers import number
+from allora_lab.experiments.claim_rows import Judged, PrintedSize, Verdict
 from allora_lab.experiments.claim_rules import (
     CONTRADICTS,
-    LEVEL,
     NOT_RECORDED,
     RULES,
     outcome,
@@ -25,95 +24,6 @@ from allora_lab.experiments.evidence import Evidence
 from allora_lab.experiments.statistics import adjusted
 
 Key = tuple[str, str, float, float]  # of a test: what, rule, value, margin
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrintedSize:
-    """What the paper prints of a number, and whether our interval excludes it."""
-
-    value: float
-    p: float | None
-    adjusted_p: float | None
-    is_outside: bool
-
-    @property
-    def is_excluded(self) -> bool:
-        """Return whether the interval excludes the value after adjustment."""
-        return self.is_outside and self.adjusted_p is not None and self.adjusted_p < LEVEL
-
-    def words(self) -> str:
-        """Return what the interval says of the printed size."""
-        if self.is_excluded:
-            said = "excluded"
-        else:
-            said = "outside, but not after adjustment" if self.is_outside else "inside the interval"
-        return f"{self.value:+.2f}: {said}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """One row of evidence: what was measured (None: not yet), what it says, and by which rule.
-
-    `rule` is what the claim predicts of the number, in words: "above 0".  `p` and `adjusted_p` are
-    None for what is not tested.  A row that was `chosen` after the data decides nothing.
-    """
-
-    evidence: Evidence | None
-    outcome: str
-    name: str
-    rule: str
-    when: str
-    chosen: str
-    p: float | None
-    adjusted_p: float | None
-    printed: PrintedSize | None
-
-    @property
-    def decides(self) -> bool:
-        """Return whether the verdict rests on this row."""
-        return self.chosen != LATE
-
-    @property
-    def is_unstarted(self) -> bool:
-        """Return whether a run behind the number never started, and enough others are left."""
-        return self.evidence is not None and self.evidence.without_unstarted() is not None
-
-    def words(self) -> str:
-        """Return the number with its interval, what it says of the claim, and by which rule."""
-        found = self.evidence
-        if found is None:
-            return f"{self.name}: {self.outcome}"
-        said = f"{found.what}: {found.words()}, {found.n} {found.units}: {self.outcome}"
-        tested = [f"rule: {self.rule}"]
-        if self.p is not None:
-            tested.append(f"p = {shown_p(self.p)}, adjusted {shown_p(self.adjusted_p)}")
-        if not self.decides:
-            tested.append(f"chosen {self.chosen}, decides nothing")
-        if self.printed:
-            tested.append(f"the paper prints {self.printed.words()}")
-        return f"{said} ({'; '.join(tested)})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The verdict on a claim, the conditions it names, its rows, and all of it without some seeds.
-
-    `named` are the measured numbers that the claim's text may quote.  `without` is the same claim
-    judged without the seeds that never started to learn; None where there are none.
-    """
-
-    verdict: str
-    conditions: list[str]
-    rows: list[Judged]
-    named: dict[str, Evidence | None]
-    without: "Verdict | None" = None
-
-
-def shown_p(p: float | None) -> str:
-    """Return a p-value for a page."""
-    if p is None:
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def judge_all(claims: Sequence[Claim]) -> dict[str, Verdict]:
@@ -142,9 +52,7 @@ def _verdict(claim: Claim, rows: list[Judged], reduced: list[Judged] | None) -> 
     if claim.evidence:
         verdict, conditions = verdict_of([(row.when, row.outcome) for row in rows if row.decides])
     without = None if reduced is None else _verdict(claim, reduced, None)
-    return Verdict(
-        verdict=verdict, conditions=conditions, rows=rows, named=named, without=without
-    )
+    return Verdict(verdict=verdict, conditions=conditions, rows=rows, named=named, without=without)
 
 
 def judge(claim: Claim, among: Sequence[Claim] | None = None) -> list[Judged]:

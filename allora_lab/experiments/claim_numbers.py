@@ -160,7 +160,11 @@ NUMBERS: dict[str, Callable[[], float]] = {
     **{
         f"break-even-{name}-{rival}": partial(break_even, ours, theirs, times)
         for name, ours in (("replay", "ALoRA"), ("plain", "ALoRA by plain passes"))
-        for rival, theirs, times in (("lora", "LoRA", 1.5), ("sora", "SoRA", 1.5), ("dnas", "ALoRA-DNAS", 1.0))
+        for rival, theirs, times in (
+            ("lora", "LoRA", 1.5),
+            ("sora", "SoRA", 1.5),
+            ("dnas", "ALoRA-DNAS", 1.0),
+        )
     },
     **{
         f"sora-{words}-{task}": lambda task=task, pick=pick: pick(ranks_left(task, "SoRA"))
@@ -198,10 +202,8 @@ class _Lazy(dict[str, Any]):
         return number(key)
 
 
-def number(name: str | float) -> float:
-    """Return one of NUMBERS by its name, or the number itself; ValueError for an unknown name."""
-    if not isinstance(name, str):
-        return float(name)
+def number(name: str) -> float:
+    """Return one of NUMBERS by its name; ValueError for an unknown one."""
     require_known("number in a verdict", name, NUMBERS)
     return NUMBERS[name]()
 

@@ -8,14 +8,9 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from allora_lab.experiments.claim_file import OF_SUBMISSION, VERDICTS, Claim, read_claims
-from allora_lab.experiments.claim_judge import (
-    Judged,
-    Verdict,
-    judge_all,
-    require_followed,
-    shown_p,
-)
+from allora_lab.experiments.claim_judge import judge_all, require_followed
 from allora_lab.experiments.claim_numbers import filled_in
+from allora_lab.experiments.claim_rows import Judged, Verdict, shown_p
 from allora_lab.files import REPOSITORY, written_whole
 
 DOCS = REPOSITORY / "docs"
@@ -116,8 +111,7 @@ def _details(claim: Claim, found: Verdict) -> str:
     lines += [part for words in claim.words_on_arxiv for part in ("", words)]
     if found.rows:
         lines += ["", _rows(found)]
-    if without := without_unstarted(found):
-        lines += ["", without]
+    lines += [part for words in found.words_without for part in ("", words)]
     lines += ["", _where_to_look(claim)]
     return "\n".join(lines)
 
@@ -156,18 +150,6 @@ def _reduced(found: Verdict) -> list[str]:
         f"{after.evidence.words()}: {_outcome(after)}" if row.is_unstarted else ""
         for row, after in zip(found.rows, found.without.rows, strict=True)
     ]
-
-
-def without_unstarted(found: Verdict) -> str:
-    """Return what a claim's verdict is without the seeds that never started; "" where all did."""
-    if found.without is None:
-        return ""
-    seeds = sorted({s for row in found.rows if row.is_unstarted for s in row.evidence.unstarted})
-    noun, same = "seed" if len(seeds) == 1 else "seeds", found.without.verdict == found.verdict
-    return (
-        f"Without {noun} {', '.join(map(str, seeds))}, of which a run never started to learn, the "
-        f"verdict would {'still ' * same}be **{VERDICTS[found.without.verdict]}**."
-    )
 
 
 def _where_to_look(claim: Claim) -> str:

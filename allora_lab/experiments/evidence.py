@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 from scipy import stats
 
 from allora_lab.experiments.statistics import ROUNDING, mean_interval, median_interval
@@ -87,8 +86,9 @@ class Evidence:
     @property
     def is_tested(self) -> bool:
         """Return whether the values have a spread, without which nothing can be tested."""
-        largest = max(map(abs, self.values))
-        return self.n > 1 and np.ptp(self.values) > ROUNDING * largest and self.kind != "count"
+        spread = max(self.values) - min(self.values)
+        is_spread = spread > ROUNDING * max(map(abs, self.values))
+        return self.n > 1 and is_spread and self.kind != "count"
 
     @property
     def _points(self) -> list[float]:

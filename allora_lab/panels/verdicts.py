@@ -8,8 +8,10 @@ from functools import cache
 import ipywidgets as widgets
 from IPython.display import HTML
 
-from allora_lab.experiments.claim_file import VERDICTS, Claim, judge, read_claims
+from allora_lab.experiments.claim_file import VERDICTS, Claim, read_claims
+from allora_lab.experiments.claim_judge import judge_all, require_followed
 from allora_lab.experiments.claim_numbers import filled_in
+from allora_lab.experiments.claim_rows import Verdict
 from allora_lab.panels.base import menu, reset_button
 from allora_lab.panels.picture import Caption
 from allora_lab.panels.tools import PANEL, tools
@@ -64,10 +66,18 @@ def counted(found: Sequence[Claim]) -> str:
 
 
 @cache
+def _judged() -> dict[str, Verdict]:
+    """Return what follows from the evidence of every claim, judged together and once."""
+    return judge_all(claims())
+
+
+@cache
 def _row(claim_id: str) -> str:
     """Return a claim as a row of the table, with its evidence judged and its numbers computed."""
     claim = next(claim for claim in claims() if claim.id == claim_id)
-    measured = [filled_in(claim.verdict_text), *claim.words_on_arxiv, *_evidence_of(claim)]
+    found = _judged()[claim_id]
+    said = filled_in(claim.verdict_text, found.named)
+    measured = [said, *claim.words_on_arxiv, *_evidence_of(claim, found)]
     cells = (
         html.escape(claim.where),
         f"{html.escape(claim.claim)}<br><i>{html.escape(claim.quote)}</i>",
@@ -78,13 +88,14 @@ def _row(claim_id: str) -> str:
     return f"<tr>{''.join(map(_cell, cells))}</tr>"
 
 
-def _evidence_of(claim: Claim) -> list[str]:
+def _evidence_of(claim: Claim, found: Verdict) -> list[str]:
     """Return each piece of evidence in words, or the sentence that the verdict does not fit it."""
     try:
-        judged = judge(claim)
+        require_followed(claim, found)
     except ValueError as unfit:  # new records can overtake a verdict
         return [str(unfit)]
-    return [piece.words() for piece in judged]
+    without = [words.replace("**", "") for words in found.words_without]
+    return [row.words() for row in found.rows] + without
 
 
 def _cell(text: str) -> str:
@@ -104,7 +115,7 @@ def _how_to_check(claim: Claim) -> str:
 def table_of(found: Sequence[Claim]) -> str:
     """Return claims as an HTML table; all of the papers' and our words are escaped.
 
-    A verdict that its evidence does not bear, or no longer, has a sentence that says so.
+    A verdict that does not follow from its evidence, or no longer, has a sentence that says so.
     """
     head = "".join(
         f'<th style="{CELL};width:{width}">{name}</th>' for name, width in COLUMNS.items()
@@ -131,7 +142,7 @@ class VerdictsPanel(widgets.VBox):
         self.table, self.caption, self.reset = widgets.HTMLMath(), Caption(), reset_button()
         self._start = {name: control.value for name, control in self.controls.items()}
         row = widgets.HBox(list(self.controls.values()))
-        source = tools("", (judge,))
+        source = tools("", (judge_all,))
         super().__init__([row, self.reset, self.caption, self.table, source])
         self.add_class(PANEL)
         self.reset.on_click(self._on_reset)

@@ -31,11 +31,15 @@ def one_claim(monkeypatch):
     def put(**changes):
         claim = dataclasses.replace(CLAIM, **changes)
         monkeypatch.setattr(verdicts, "claims", lambda: (claim,))
-        verdicts._row.cache_clear()
+        clear()
         return VerdictsPanel()
 
+    def clear():
+        verdicts._row.cache_clear()
+        verdicts._judged.cache_clear()
+
     yield put
-    verdicts._row.cache_clear()
+    clear()
 
 
 def test_each_verdict_shows_its_claims_and_no_other():
@@ -98,17 +102,23 @@ def test_a_claim_is_checked_by_its_command_else_its_test_else_the_derivation(one
         assert shown in panel.table.value
 
 
-def test_evidence_stands_with_its_interval_its_seeds_and_what_it_says(one_claim):
-    item = {"key": "sgd-allora-early-lora-at-lr", "rule": "within", "value": 2, "margin": 0.1}
-    panel = one_claim(verdict="holds", evidence=(item,))
+EARLY = {
+    "measure": "row-norms",
+    "of": {"optimizer": "sgd", "method": "allora", "part": "early", "against": "lr"},
+    "rule": "within",
+    "margin": 0.1,
+}
+
+
+def test_evidence_has_its_interval_its_seeds_and_what_it_says(one_claim):
+    panel = one_claim(verdict="holds", evidence=({**EARLY, "value": 2},))
     panel.controls["verdict"].value = "holds"
-    (piece,) = verdicts.judge(verdicts.claims()[0])
+    (piece,) = verdicts._judged()["one"].rows
     assert f"{piece.evidence.words()}, 5 seeds: supports it" in html.unescape(panel.table.value)
 
 
-def test_a_verdict_that_its_evidence_does_not_bear_says_so_in_its_row(one_claim):
-    item = {"key": "sgd-allora-early-lora-at-lr", "rule": "within", "value": 3, "margin": 0.1}
-    panel = one_claim(verdict="holds", evidence=(item,))
+def test_a_verdict_that_does_not_follow_says_so_in_its_row(one_claim):
+    panel = one_claim(verdict="holds", evidence=({**EARLY, "value": 3},))
     panel.controls["verdict"].value = "holds"
     said = html.unescape(panel.table.value)
     assert "'one' has the verdict 'holds', but its evidence says: contradicts it" in said
