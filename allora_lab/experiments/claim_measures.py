@@ -40,10 +40,16 @@ def require_measure(name: str, item: dict[str, Any]) -> None:
         raise ValueError(f"evidence of {name} has {other}, where {kind} belongs: rename it")
     if "measure" in item:
         require_known(f"measure of {name}", item["measure"], MEASURES)
-        try:
-            inspect.signature(MEASURES[item["measure"]]).bind(**item.get("of", {}))
-        except TypeError as error:
-            raise ValueError(f"evidence of {name}: {item['measure']}: {error}") from None
+        arguments = inspect.signature(MEASURES[item["measure"]]).parameters
+        for key in item.get("of", {}):
+            require_known(f"argument of {item['measure']} of {name}", key, arguments)
+        missing = [
+            key
+            for key, argument in arguments.items()
+            if argument.default is argument.empty and key not in item.get("of", {})
+        ]
+        if missing:
+            raise ValueError(f"{item['measure']} of {name} lacks {', '.join(missing)}: add to of")
 
 
 def measured(item: dict[str, Any]) -> Evidence | None:

@@ -6,7 +6,13 @@ import pytest
 
 from allora_lab.config import RunConfig
 from allora_lab.experiments import collected
-from allora_lab.experiments.claim_sweeps import DROPOUT_EVIDENCE, pooled_evidence
+from allora_lab.experiments.claim_sweeps import (
+    best_epoch,
+    dropout_at,
+    late_epochs,
+    never_started,
+    pooled_evidence,
+)
 from allora_lab.experiments.records import RunRecord, record_path, write_record
 from allora_lab.experiments.sweep import read_sweep
 
@@ -122,13 +128,36 @@ def test_dropout_is_compared_at_an_epoch_and_by_the_best_epoch(tmp_path, monkeyp
         seen = {"step": [128 * epoch for epoch in range(11)], "accuracy": curve, "loss": curve}
         record = a_record(config, curve[-1], {"evaluations": seen})
         write_record(record_path("dropout-epochs", config), record)
-    short, long = (DROPOUT_EVIDENCE[f"dropout-0.4-epoch-{epoch}"]() for epoch in (3, 10))
+    short, long = (dropout_at(epoch, 0.4) for epoch in (3, 10))
     assert math.isclose(short.mean, -4)
     assert math.isclose(long.mean, 4 + 0.1 * 2)
     assert long.low < long.mean < long.high
-    assert DROPOUT_EVIDENCE["dropout-0.4-best-epoch"]().mean == 4
-    assert DROPOUT_EVIDENCE["dropout-0.2-best-epoch"]().mean == 2
-    assert math.isclose(DROPOUT_EVIDENCE["dropout-0.05-epoch-10"]().mean, 2)
-    late = DROPOUT_EVIDENCE["dropout-0-from-6-to-10"]()
+    assert best_epoch(0.4).mean == 4
+    assert best_epoch(0.2).mean == 2
+    assert math.isclose(dropout_at(10, 0.05).mean, 2)
+    late = late_epochs(0.0, 6, 10)
     assert math.isclose(late.mean, -4)
     assert late.n == 5
+
+
+def test_a_run_that_never_started_is_one_at_the_share_of_the_largest_class():
+    assert never_started("emotion", 34.2)
+    assert not never_started("emotion", 44.1)
+    assert not never_started("rotten_tomatoes", 34.2)
+
+
+def test_the_seed_that_never_started_is_found_in_the_records():
+    found = pooled_evidence("ablation", "ALLoRA - ASF-LoRA", {})
+    assert found.unstarted == (3,)
+    assert found.without_unstarted().seeds == (0, 1, 2, 4)
+    assert (
+        pooled_evidence("perception", "ALLoRA - LoRA at lr", {"optimizer": "sgd"}).unstarted == ()
+    )
+
+
+def test_a_default_that_is_not_given_can_be_asked_for():
+    where = {"dataset": "rotten_tomatoes", "r": 4}
+    found = pooled_evidence("allocation", "ALoRA - LoRA", {**where, "ranks_moved": "default"})
+    assert found.what.endswith("n_A = 6, points of accuracy")
+    both = pooled_evidence("allocation", "ALoRA - LoRA", where)
+    assert "mean of 2 settings" in both.what

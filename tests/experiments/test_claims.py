@@ -1,24 +1,17 @@
-"""Verdicts follow from intervals, and what is wrong in a file of claims is one sentence."""
+"""Verdicts follow from rows, and what is wrong in a file of claims is one sentence."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from allora_lab.experiments.claim_file import RECORDED, Claim, judge, read_claims
+from allora_lab.experiments.claim_file import read_claims
 from allora_lab.experiments.claim_numbers import NUMBERS, filled_in
-from allora_lab.experiments.claim_rules import (
-    CANNOT_TELL,
-    CONTRADICTS,
-    PREDICTED,
-    RULES,
-    SUPPORTS,
-    Evidence,
-    evidence_of,
-)
-from allora_lab.experiments.claims import RULES_IN_WORDS, fidelity_markdown
+from allora_lab.experiments.claims import RULES_IN_WORDS, fidelity_markdown, verdict_counts
 from allora_lab.experiments.dropout_ols import PLACEMENTS, dropout_ols_content
+from allora_lab.experiments.evidence import Evidence
 from allora_lab.experiments.hessian import hessian_content
 from allora_lab.experiments.paper_numbers import paper_differences
 from allora_lab.experiments.ripple import ripple_content
@@ -37,109 +30,6 @@ test = "tests/test_cli.py::test_bad"
 verdict = "holds"
 verdict_text = "It does."
 """
-
-
-def an_interval(low, high):
-    return Evidence("a number", 5, (low + high) / 2, low, high)
-
-
-@pytest.mark.parametrize(
-    ("rule", "low", "high", "outcome"),
-    [
-        ("above", 0.1, 2, SUPPORTS),
-        ("above", -2, -0.1, CONTRADICTS),
-        ("above", -0.1, 2, CANNOT_TELL),
-        ("above", 0, 2, CANNOT_TELL),
-        ("below", -2, -0.1, SUPPORTS),
-        ("below", 0.1, 2, CONTRADICTS),
-        ("below", -2, 0.1, CANNOT_TELL),
-        ("clearly-above", 0.1, 2, SUPPORTS),
-        ("clearly-above", -0.1, 2, CONTRADICTS),
-        ("contains", -0.1, 2, SUPPORTS),
-        ("contains", 0.1, 2, CONTRADICTS),
-        ("contains", -2, -0.1, CONTRADICTS),
-        ("within", -0.5, 0.5, SUPPORTS),
-        ("within", -0.5, 0.6, CANNOT_TELL),
-        ("within", -0.6, 0.5, CANNOT_TELL),
-        ("within", -9, 9, CANNOT_TELL),
-        ("within", 0.6, 2, CONTRADICTS),
-        ("within", -2, -0.6, CONTRADICTS),
-    ],
-)
-def test_a_rule_decides_by_the_whole_interval(rule, low, high, outcome):
-    assert RULES[rule](an_interval(low, high), 0.0, 0.5) == outcome
-    shifted = an_interval(low + 3, high + 3)
-    assert RULES[rule](shifted, 3.0, 0.5) == outcome
-
-
-def test_evidence_has_the_t_interval_of_its_values():
-    found = evidence_of("x", [1.0, 2.0, 3.0])
-    assert (found.n, found.mean) == (3, 2.0)
-    assert math.isclose(found.high - 2, 4.302653 / math.sqrt(3), rel_tol=1e-6)
-    assert math.isclose(found.low + found.high, 4)
-    assert found.words() == "2.00 (-0.484 to 4.48)"
-
-
-def a_claim(verdict, *items):
-    text = dict.fromkeys(("id", "section", "where", "quote", "claim", "verdict_text"), "x")
-    return Claim(**text, paper="ALLoRA", verdict=verdict, evidence=items)
-
-
-UP = {"key": "mnist-mean-from-0", "rule": "below", "value": 1}  # falls to 0.57 on MNIST: supports
-DOWN = {"key": "cifar10-mean-from-0", "rule": "below", "value": 1}  # rises: contradicts
-CLOSE = {"key": "sgd-allora-early-lora-at-lr", "rule": "within", "value": 2, "margin": 0.1}
-UNSURE = {"key": "mnist-max-from-1", "rule": "above", "value": 1}  # 0.86 to 1.08
-
-
-@pytest.mark.parametrize(
-    ("items", "fitting"),
-    [
-        ((UP,), {"holds", "holds-only-if"}),
-        ((UP, DOWN), {"holds-only-if"}),
-        ((DOWN,), {"does-not-hold"}),
-        ((UNSURE,), {"open"}),
-        ((UP, UNSURE), {"holds-only-if", "open"}),
-        ((DOWN, UNSURE), {"does-not-hold", "open"}),
-    ],
-)
-def test_only_verdicts_that_the_recorded_runs_allow_are_taken(items, fitting):
-    for verdict in ("holds", "holds-only-if", "does-not-hold", "open", "not-testable-here"):
-        if verdict in fitting:
-            assert len(judge(a_claim(verdict, *items))) == len(items)
-        else:
-            with pytest.raises(ValueError, match=f"claim 'x' has the verdict '{verdict}', but"):
-                judge(a_claim(verdict, *items))
-
-
-@pytest.mark.parametrize(
-    ("item", "verdict", "said"),
-    [
-        (UP, "holds", "supports it (rule: below 1)"),
-        (CLOSE, "holds", "supports it (rule: 2 ± 0.1)"),
-        (
-            {**UP, "rule": "clearly-above"},
-            "does-not-hold",
-            "contradicts it (rule: clearly above 1)",
-        ),
-        ({**UP, "rule": "contains"}, "does-not-hold", "contradicts it (rule: interval holds 1)"),
-    ],
-)
-def test_a_judged_number_says_by_which_rule(item, verdict, said):
-    (piece,) = judge(a_claim(verdict, item))
-    assert piece.words().endswith(f", {piece.evidence.n} {piece.evidence.units}: {said}")
-
-
-def test_every_rule_has_its_words():
-    assert PREDICTED.keys() == RULES.keys()
-
-
-def test_what_is_not_recorded_leaves_a_claim_open(tmp_path, monkeypatch):
-    monkeypatch.setenv("ALLORA_LAB_RESULTS", str(tmp_path))
-    (piece,) = judge(a_claim("open", UP))
-    assert piece.evidence is None
-    with pytest.raises(ValueError, match="not recorded yet; choose open"):
-        judge(a_claim("holds", UP))
-    assert {name for name, of in RECORDED.items() if of()} == set()
 
 
 @pytest.mark.parametrize(
@@ -164,16 +54,26 @@ def test_a_malformed_claim_is_one_clear_sentence(change, message, tmp_path):
         read_claims(path)
 
 
+BEST = '{ measure = "best-epoch", of = { dropout = 0.1 }}'
+
+
 @pytest.mark.parametrize(
     ("item", "message"),
     [
         ('"mnist"', "evidence of claim 'one' must be a table"),
-        ('{ key = "mnist", rule = "above" }', "unknown evidence of claim 'one' 'mnist'"),
-        ('{ key = "mnist-max-from-0" }', "unknown rule of claim 'one' ''"),
-        ('{ key = "mnist-max-from-0", rule = "abov" }', "did you mean 'above'"),
-        ('{ key = "mnist-max-from-0", rule = "within" }', "margin belongs to the rule within"),
-        ('{ sweep = "ablation", rule = "above" }', "must have either key, or sweep and compare"),
-        ('{ key = "mnist-max-from-0", seeds = 5 }', "unknown key of evidence of claim 'one'"),
+        ('{ measure = "best", rule = "above" }', "did you mean 'best-epoch'"),
+        (BEST, "unknown rule of claim 'one' ''"),
+        (BEST.replace(" }}", ' }, rule = "abov" }'), "did you mean 'above'"),
+        (BEST.replace(" }}", ' }, rule = "clearly-above" }'), "unknown rule"),
+        (BEST.replace(" }}", ' }, rule = "contains" }'), "unknown rule"),
+        (BEST.replace(" }}", ' }, rule = "within" }'), "margin belongs to the rule within"),
+        (BEST.replace(" }}", ' }, rule = "above", value = "1" }'), "must be a number"),
+        (BEST.replace(" }}", ' }, rule = "above", chosen = "later" }'), "after the data"),
+        (BEST.replace("dropout", "drop-out"), "did you mean 'dropout'"),
+        ('{ measure = "best-epoch", rule = "above" }', "lacks dropout"),
+        (BEST.replace("of =", "where ="), "has where, where of belongs"),
+        ('{ sweep = "ablation", rule = "above" }', "either measure, or sweep and compare"),
+        ('{ measure = "best-epoch", seeds = 5 }', "unknown key of evidence of claim 'one'"),
     ],
 )
 def test_malformed_evidence_is_one_clear_sentence(item, message, tmp_path):
@@ -187,6 +87,21 @@ def test_numbers_are_computed_when_a_verdict_quotes_them():
     assert filled_in("{table3-wins:.0f} of {stack-layers:.0f}") == "18 of 24"
     with pytest.raises(ValueError, match="unknown number in a verdict 'table3-win'"):
         filled_in("{table3-win}")
+
+
+def test_a_text_quotes_the_numbers_of_its_own_rows():
+    found = Evidence("x", (1.0, 2.0, 3.0))
+    assert filled_in("{few.mean:.1f} of {few.n}", {"few": found}) == "2.0 of 3"
+    assert filled_in("{few.low:.1f}", {"few": None}) == "(not recorded)"
+
+
+def test_no_verdict_of_a_run_has_a_measured_number_typed_by_hand():
+    """Settings may be typed: dropouts, steps, ranks, sizes; a decimal that is no dropout may not."""
+    settings = {"0.05", "0.1", "0.2", "0.4", "0.9", "1.25", "1.5"}  # dropouts, and values of rules
+    for claim in read_claims():
+        typed = re.sub(r"\{[^}]*\}|§[0-9.]+", "", claim.verdict_text)
+        decimals = set(re.findall(r"\d+\.\d+", typed))
+        assert not claim.evidence or decimals <= settings, (claim.id, decimals - settings)
 
 
 def test_every_number_is_one():
@@ -256,6 +171,16 @@ def test_the_page_shows_a_verdict_first_and_its_interval(monkeypatch, tmp_path):
     path.write_text(ROW + 'command = "allora-lab figure ripple"\n')
     monkeypatch.setattr("allora_lab.experiments.claims.read_claims", lambda: read_claims(path))
     page = fidelity_markdown()
-    assert "\n| **holds** | [said in plain words](#one) | §1 | – | – |\n" in page
+    assert "\n| **holds** | [said in plain words](#one) | §1 | – |\n" in page
     assert "\n> said (§1)\n\n**holds**: It does.\n\n`allora-lab figure ripple` · function" in page
     assert RULES_IN_WORDS in page
+
+
+def test_derivations_are_counted_apart_from_claims_tested_by_runs():
+    claims = read_claims()
+    counts = verdict_counts(claims)
+    for paper in ("ALLoRA", "ALoRA"):
+        of_paper = [claim for claim in claims if claim.paper == paper]
+        by_runs = counts[paper, "claims tested by runs"].total()
+        assert by_runs == sum(bool(claim.evidence) for claim in of_paper)
+        assert by_runs + counts[paper, "derivations and misprints"].total() == len(of_paper)

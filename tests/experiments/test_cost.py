@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from allora_lab.experiments.cost import COST_EVIDENCE, cost_content, read_cost_record, time_ratio
+from allora_lab.experiments.cost import cost_content, read_cost_record, step_cost, time_ratio
 from allora_lab.experiments.statistics import median_interval
 from allora_lab.plots.forest import forest_figure
 
@@ -83,13 +83,13 @@ def test_sentences_and_rows_give_the_ratios_to_lora(path):
 
 
 def test_evidence_is_the_median_over_rounds_and_a_peak_that_repeats(path):
-    assert {of() for of in COST_EVIDENCE.values()} == {None}
+    assert step_cost("allora", "time") is None
     path.write_text(json.dumps(VALUES))
-    time = COST_EVIDENCE["cost-allora-time"]()
+    time = step_cost("allora", "time")
     assert (time.n, time.units) == (9, "rounds")
     assert (time.mean, time.low, time.high) == pytest.approx((1.04, 1.01, 1.07))
-    memory = COST_EVIDENCE["cost-dora-memory"]()
-    assert (memory.n, memory.low, memory.mean, memory.high) == (1, 3, 3, 3)
+    memory = step_cost("dora", "memory")
+    assert (memory.kind, memory.values) == ("count", (3,))
 
 
 def test_without_a_record_a_sentence_says_how_to_make_it(path):

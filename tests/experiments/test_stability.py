@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from allora_lab.experiments.claim_sweeps import STABILITY_EVIDENCE
+from allora_lab.experiments.claim_sweeps import stable_at
 from allora_lab.experiments.epochs import training_loss_by_epoch
 from allora_lab.experiments.records import read_record, write_record
 from allora_lab.experiments.stability import collapses, kinds, stability_content
@@ -121,29 +121,22 @@ def test_the_last_epoch_may_be_shorter_than_the_others():
 def test_evidence_waits_for_every_seed_and_is_against_lora_at_the_scaled_rate(put):
     kind = kinds(SWEEP.configs)
     for config in SWEEP.configs:
-        assert STABILITY_EVIDENCE["stability-allora-update-epoch-10"]() is None
+        assert stable_at("allora-update", 10) is None
         if kind[config.run_id] in ("lora-at-eta-lr", "allora-update"):
             put(a_run(config, GAIN[kind[config.run_id]]))
         if config.method == "lora" and config.lr == 0.002 and config.seed == 4:
             break
-    found = STABILITY_EVIDENCE["stability-allora-update-epoch-10"]()
+    found = stable_at("allora-update", 10)
     assert (found.n, found.mean) == (5, pytest.approx(3))
-    assert STABILITY_EVIDENCE["stability-allora-update-epoch-5"]().mean == pytest.approx(0)
-    assert STABILITY_EVIDENCE["stability-allora-epoch-10"]() is None
+    assert stable_at("allora-update", 5).mean == pytest.approx(0)
+    assert stable_at("allora", 10) is None
 
 
 @pytest.mark.usefixtures("recorded")
 def test_all_four_pieces_of_evidence_are_there_once_all_is_recorded():
-    means = {name: of().mean for name, of in STABILITY_EVIDENCE.items()}
-    assert means == pytest.approx(
-        {
-            "stability-allora-epoch-5": 0,
-            "stability-allora-epoch-10": -2,
-            "stability-allora-update-epoch-5": 0,
-            "stability-allora-update-epoch-10": 3,
-        },
-        abs=1e-9,
-    )
+    means = {(k, e): stable_at(k, e).mean for k in ("allora", "allora-update") for e in (5, 10)}
+    expected = {("allora", 5): 0, ("allora", 10): -2, ("allora-update", 5): 0}
+    assert means == pytest.approx({**expected, ("allora-update", 10): 3}, abs=1e-9)
 
 
 def test_one_seed_of_each_is_not_enough_and_two_of_one_are(put):
