@@ -1,13 +1,13 @@
 """What every row of evidence says, adjusted for all tests of its paper, and the verdicts that follow.
 
-The p-values of all rows of a paper, and of its printed sizes, are adjusted together by
+The p-values of all rows of a paper that decide a verdict are adjusted together by
 Benjamini-Hochberg; a row that two claims share is one test.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from allora_lab.experiments.claim_file import Claim, read_claims
+from allora_lab.experiments.claim_file import LATE, Claim, read_claims
 from allora_lab.experiments.claim_measures import measured, name_of
 from allora_lab.experiments.claim_numbers import number
 from allora_lab.experiments.claim_rows import Judged, PrintedSize, Verdict
@@ -24,6 +24,7 @@ from allora_lab.experiments.evidence import Evidence
 from allora_lab.experiments.statistics import adjusted
 
 Key = tuple[str, str, float, float]  # of a test: what, rule, value, margin
+Row = tuple[Claim, dict[str, Any], Evidence | None]
 
 
 def judge_all(claims: Sequence[Claim]) -> dict[str, Verdict]:
@@ -87,9 +88,9 @@ def _judged(
     of: Callable[[Evidence], Evidence],
 ) -> dict[str, list[Judged]]:
     """Return the rows of each claim, on what `of` makes of the evidence."""
-    rows: dict[str, list[tuple[dict[str, Any], Evidence | None]]] = {
+    rows: dict[str, list[Row]] = {
         claim.id: [
-            (item, None if found[id(item)] is None else of(found[id(item)]))
+            (claim, item, None if found[id(item)] is None else of(found[id(item)]))
             for item in claim.evidence
         ]
         for claim in claims
@@ -98,38 +99,35 @@ def _judged(
     for paper in {claim.paper for claim in claims}:
         of_paper = [row for c in claims if c.paper == paper for row in rows[c.id]]
         q |= {(paper, key): value for key, value in _adjusted(of_paper).items()}
-    return {
-        claim.id: [_row(claim, item, evidence, q) for item, evidence in rows[claim.id]]
-        for claim in claims
-    }
+    return {claim.id: [_row(*row, q) for row in rows[claim.id]] for claim in claims}
 
 
-def _adjusted(rows: Sequence[tuple[dict[str, Any], Evidence | None]]) -> dict[Key, float]:
+def _adjusted(rows: Sequence[Row]) -> dict[Key, float]:
     """Return the adjusted p-value of every test of some rows, each test counted once.
 
-    Projected numbers repeat a measured one: they are left out of the family, so that they cannot
-    make its adjustment milder, and are adjusted by Bonferroni for its size.
+    Tests that decide a verdict are adjusted among themselves.  All others (rows chosen after the
+    data, projections, sizes printed beside) are adjusted together with those, so that they cannot
+    make the adjustment of a verdict milder.
     """
-    measured_rows = [(i, e) for i, e in rows if e is not None and not e.is_projected]
-    family = _tests(measured_rows)
-    projected = _tests([(i, e) for i, e in rows if e is not None and e.is_projected])
-    size = len(family) + len(projected)
-    found = dict(zip(family, adjusted(list(family.values())), strict=True))
-    return found | {key: min(1.0, size * p) for key, p in projected.items()}
-
-
-def _tests(rows: Sequence[tuple[dict[str, Any], Evidence]]) -> dict[Key, float]:
-    """Return the p-value of every test of some rows, each once."""
     tests: dict[Key, float] = {}
-    for item, evidence in rows:
-        if not evidence.is_tested:
+    deciding: set[Key] = set()
+    for claim, item, evidence in rows:
+        if evidence is None or not evidence.is_tested:
             continue
         _, rule, value, margin = key = _key(item, evidence)
+        decides = item.get("chosen") != LATE and not evidence.is_projected
         tests[key] = RULES[rule].p_value(evidence, value, margin)
+        deciding |= {key} if decides else set()
         if "printed" in item:
-            printed = number(item["printed"])
-            tests[_printed_key(evidence, printed)] = two_sided(evidence, printed)
-    return tests
+            size = number(item["printed"])
+            tests[_printed_key(evidence, size)] = two_sided(evidence, size)
+            deciding |= {_printed_key(evidence, size)} if decides and claim.about_size else set()
+    family = {key: p for key, p in tests.items() if key in deciding}
+    return _by_key(tests) | _by_key(family)
+
+
+def _by_key(tests: dict[Key, float]) -> dict[Key, float]:
+    return dict(zip(tests, adjusted(list(tests.values())), strict=True))
 
 
 def _key(item: dict[str, Any], evidence: Evidence) -> Key:

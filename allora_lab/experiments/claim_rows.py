@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from allora_lab.experiments.claim_file import LATE, VERDICTS
-from allora_lab.experiments.claim_rules import LEVEL
+from allora_lab.experiments.claim_rules import CONTRADICTS, LEVEL
 from allora_lab.experiments.evidence import Evidence
 
 
@@ -57,6 +57,14 @@ class Judged:
     def is_unstarted(self) -> bool:
         """Return whether a run behind the number never started, and enough others are left."""
         return self.evidence is not None and self.evidence.without_unstarted() is not None
+
+    @property
+    def says(self) -> str:
+        """Return what the row says: "supports", "contradicts", with how where it is by its size."""
+        by_size = self.printed is not None and self.printed.is_excluded
+        is_sure = self.adjusted_p is not None and self.adjusted_p < LEVEL
+        how = ", by its size" if self.outcome == CONTRADICTS and by_size and not is_sure else ""
+        return self.outcome.removesuffix(" it") + how
 
     def words(self) -> str:
         """Return the number with its interval, what it says of the claim, and by which rule."""

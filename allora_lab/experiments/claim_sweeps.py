@@ -13,11 +13,14 @@ from allora_lab.experiments.comparison import ComparisonResult
 from allora_lab.experiments.comparison_config import SETTINGS
 from allora_lab.experiments.epochs import accuracy_by_epoch
 from allora_lab.experiments.evidence import Evidence, evidence_of
+from allora_lab.experiments.findings import compare
 from allora_lab.experiments.statistics import ROUNDING
+from allora_lab.methods import METHODS
 from allora_lab.training.optimizers import OPTIMIZERS
 
 Curves = dict[int, list[float]]  # accuracies in percent, before training and by epoch, of each seed
 LARGEST_CLASS = {"emotion": 34.0}  # percent of the test sentences
+PERCEPTION = "perception"
 DEFAULT = "default"  # in `where`: the setting is not given, so that the method's own holds
 METRIC_LABELS = {"bleu": "BLEU", "rouge_l": "ROUGE-L", "meteor": "METEOR"}
 OPTIMIZER_LABELS = {key: optimizer.label for key, optimizer in OPTIMIZERS.items()}
@@ -149,8 +152,29 @@ def stable_at(kind: str, epoch: int) -> Evidence | None:
     return _difference(what, *curves, itemgetter(epoch))
 
 
+def drift_on(dataset: str, optimizer: str, method: str) -> Evidence | None:
+    """Return how a method's row norm over LoRA's at η × lr changes from step 8 to the end.
+
+    Of the runs of `perception` at η² = 4, whose LoRA has no dropout.
+    """
+    collected = read_recorded(PERCEPTION)
+    given = {"dataset": dataset, "optimizer": optimizer}
+    ours = collected.where(**given, method=method, eta_squared=4.0)
+    lora = collected.where(**given, method="lora", lora_dropout=0.0)
+    if len(ours) < 2 or not lora:
+        return None
+    fast = max(record.config["lr"] for record in lora)
+    theirs = {r.config["seed"]: r for r in lora if r.config["lr"] == fast}
+    ratios = [compare(run, theirs[run.config["seed"]]) for run in ours]
+    label = f"{DATASET_LABELS[dataset]}, {OPTIMIZER_LABELS[optimizer]}"
+    name = METHODS[method].label
+    what = f"{label}: row norm of {name} over LoRA's at η × lr, at the end over after 8 steps"
+    return evidence_of(what, [ratio.late / ratio.early for ratio in ratios])
+
+
 MEASURES: dict[str, Callable[..., Evidence | None]] = {
     "dropout-at": dropout_at,
+    "drift-on": drift_on,
     "best-epoch": best_epoch,
     "late-epochs": late_epochs,
     "stability": stable_at,

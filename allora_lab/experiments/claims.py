@@ -28,8 +28,9 @@ half a point of accuracy. A single measurement has no interval and is not judged
 
 **Many rows.** With this many rows some would exclude 0 by chance. Beside each row stand its p-value (a t-test of the
 seeds; a sign test of medians; for *v ± m* two one-sided tests) and the p-value adjusted by Benjamini-Hochberg for all
-tests of the same paper on this page. A row supports or contradicts a claim only if its adjusted p-value is below
-0.05 as well. A row that is projected from a measured one is not counted as a test of its own.
+rows of the same paper that decide a verdict. A row supports or contradicts a claim only if its adjusted p-value is
+below 0.05 as well. Rows that decide nothing, printed sizes and projections are adjusted together with all the others,
+and do not make the adjustment of a verdict milder.
 
 **A verdict.** Exactly one follows from the rows, and the code rejects any other. **holds**: every row supports the
 claim; without rows, a test proves it. **does not hold**: every row contradicts it, or a test refutes it.
@@ -138,8 +139,8 @@ def _rows(found: Verdict) -> str:
 
 def _outcome(row: Judged) -> str:
     if row.decides:
-        return row.outcome.removesuffix(" it")
-    return f"({row.outcome.removesuffix(' it')}) chosen {row.chosen}, decides nothing"
+        return row.says
+    return f"({row.says}) chosen {row.chosen}, decides nothing"
 
 
 def _reduced(found: Verdict) -> list[str]:

@@ -166,14 +166,20 @@ def test_p_values_of_a_paper_are_adjusted_together_and_a_shared_row_counts_once(
     assert found["c"].rows[0].adjusted_p == found["c"].rows[0].p
 
 
-def test_a_projected_row_does_not_make_the_adjustment_of_others_milder(measures, monkeypatch):
+def test_rows_that_decide_nothing_do_not_make_the_adjustment_of_a_verdict_milder(
+    measures, monkeypatch
+):
     rows = [measures("m", (1.0, 2.0, 4.0)), measures("n", WIDE)]
     alone = judge_all([a_claim("open", *rows)])["x"].rows[0].adjusted_p
-    many = [measures(f"p{i}", FAR) for i in range(9)]
-    for i in range(9):
-        found = Evidence(f"p{i}", FAR, is_projected=True)
-        monkeypatch.setitem(MEASURES, f"p{i}", lambda found=found: found)
-    assert judge_all([a_claim("open", *rows, *many)])["x"].rows[0].adjusted_p == alone
+    late = [measures(f"late {i}", FAR, chosen="after the data") for i in range(9)]
+    monkeypatch.setattr(claim_judge, "number", float)
+    beside = measures("beside", WIDE, printed="100", chosen="after the data")
+    projected = measures("p", FAR)
+    monkeypatch.setitem(MEASURES, "p", lambda: Evidence("p", FAR, is_projected=True))
+    found = judge_all([a_claim("open", *rows, *late, beside, projected)])["x"].rows
+    assert found[0].adjusted_p == alone
+    p = [row.p for row in found] + [row.printed.p for row in found if row.printed]
+    assert found[2].adjusted_p == pytest.approx(stats.false_discovery_control(p)[2])
 
 
 def test_a_row_chosen_after_the_data_is_shown_and_decides_nothing(measures):
@@ -194,6 +200,7 @@ def test_the_printed_size_decides_only_a_claim_about_the_size(measures, monkeypa
         assert judged.printed.is_excluded
         assert "+2.00: excluded" in judged.words()
         assert judged.outcome == said
+        assert ("by its size" in judged.says) == about_size
     (judged,) = judge_all([a_claim("open", {**row, "printed": "0.1"}, about_size=True)])["x"].rows
     assert (judged.printed.is_excluded, judged.outcome) == (False, CANNOT_TELL)
 
