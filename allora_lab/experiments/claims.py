@@ -26,7 +26,7 @@ includes v it *cannot tell*. That two things are the same can only be shown with
 whole interval lies within the margin and contradicted if all of it lies outside. Where a claim states no margin we use
 half a point of accuracy. A single measurement has no interval and is not judged, unless it is an exact count.
 
-**Many rows.** With this many rows some would exclude 0 by chance. Beside each row stand its p-value (a t-test of the
+**Many rows.** With this many rows, some would exclude 0 by chance. Each row therefore has its p-value (a t-test of the
 seeds; a sign test of medians; for *v ± m* two one-sided tests) and the p-value adjusted by Benjamini-Hochberg for all
 rows of the same paper that decide a verdict. A row supports or contradicts a claim only if its adjusted p-value is
 below 0.05 as well. Rows that decide nothing, printed sizes and projections are adjusted together with all the others,
