@@ -29,7 +29,7 @@ from allora_lab.files import require_writable, written_whole
 from allora_lab.methods import METHODS
 from allora_lab.planning.advice import smallest_change
 from allora_lab.planning.memory import GIB, step_memory, usable_bytes
-from allora_lab.planning.shapes import read_shape
+from allora_lab.planning.shapes import default_targets_of, read_shape
 from allora_lab.training.checkpoint import Progress
 from allora_lab.training.processes import Processes, joined
 
@@ -171,6 +171,9 @@ def _run(options: argparse.Namespace, processes: Processes, device: str) -> None
     if len(flags.get("target_modules", ())) == 1 and not flags["target_modules"][0].isidentifier():
         flags["target_modules"] = flags["target_modules"][0]  # all-linear, or an expression
     config = config_from({**values, **flags})
+    if not (options.target_modules or options.config or options.trust_remote_code):
+        targets = default_targets_of(config.model, model_task(config))
+        config = config.with_changes(target_modules=targets)
     if processes.is_first:  # two that try a folder at once would remove each other's trial file
         require_writable(options.out)
     models = []  # the one that is trained, when it is to be exported
