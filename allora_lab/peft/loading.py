@@ -8,11 +8,17 @@ from transformers import PreTrainedModel
 
 from allora_lab.peft.config import ALLoRAConfig, use_allora
 from allora_lab.peft.layer import require_adapter_name
-from allora_lab.peft_files import CONFIG, PeftFiles, read_adapter
+from allora_lab.peft_files import (
+    CONFIG,
+    PeftFiles,
+    read_adapter,
+    read_config,
+    require_adapter_files,
+)
 from allora_lab.sidecar import SIDECAR, Sidecar, read_sidecar
 
 
-def _without_expressions(config: peft.LoraConfig, files: PeftFiles) -> peft.LoraConfig:
+def _without_expressions(config: ALLoRAConfig, files: PeftFiles) -> ALLoRAConfig:
     """Return the configuration with the names of the layers in the place of expressions.
 
     PEFT matches expressions without a limit of time, and a file may hold one such as `(.*)*x`.
@@ -28,7 +34,8 @@ def _without_expressions(config: peft.LoraConfig, files: PeftFiles) -> peft.Lora
 
 def _saved_config(folder: Path | str, eta_squared: float | None) -> ALLoRAConfig:
     """Return the configuration of a saved adapter; η² is `allora.json`'s unless one is given."""
-    files = read_adapter(folder)
+    require_adapter_files(folder)
+    read_config(folder)  # raises unless it is LoRA's
     sidecar = read_sidecar(folder)
     if eta_squared is not None:
         sidecar = Sidecar(eta_squared=eta_squared, method=sidecar.method if sidecar else "allora")
@@ -41,13 +48,8 @@ def _saved_config(folder: Path | str, eta_squared: float | None) -> ALLoRAConfig
         plain = peft.LoraConfig.from_pretrained(str(folder))
     except TypeError as error:
         raise ValueError(f"{Path(folder) / CONFIG} is not a LoraConfig: {error}") from None
-    if any(s != 1 for s in files.scalings.values()):
-        raise ValueError(
-            f"{Path(folder) / CONFIG} has a scaling other than 1, and ALLoRA has none: load it as the "
-            "LoRA it is with peft.PeftModel.from_pretrained"
-        )
-    plain = _without_expressions(plain, files)
-    return use_allora(plain, eta_squared=sidecar.eta_squared, method=sidecar.method)
+    config = use_allora(plain, eta_squared=sidecar.eta_squared, method=sidecar.method)
+    return _without_expressions(config, read_adapter(folder))
 
 
 def load_adapter(
