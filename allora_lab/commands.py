@@ -28,7 +28,7 @@ from allora_lab.files import require_writable, written_whole
 from allora_lab.methods import METHODS
 from allora_lab.planning.advice import smallest_change
 from allora_lab.planning.memory import GIB, step_memory, usable_bytes
-from allora_lab.planning.shapes import read_shape
+from allora_lab.planning.shapes import default_targets_of, read_shape
 from allora_lab.run_options import config_of
 from allora_lab.training.checkpoint import Progress
 from allora_lab.training.processes import Processes, joined
@@ -173,6 +173,9 @@ def run(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace, processes: Processes, device: str) -> None:
     """Fine-tune once and write the record; resume when a checkpoint of the same run is there."""
     config = config_of(options)
+    if not (options.target_modules or options.config or options.trust_remote_code):
+        targets = default_targets_of(config.model, model_task(config))
+        config = config.with_changes(target_modules=targets)
     if processes.is_first:  # two that try a folder at once would remove each other's trial file
         require_writable(options.out)
     models = []  # the one that is trained, when it is to be exported

@@ -109,6 +109,15 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {
         True,
     ),
     "modules_to_save": (_is_names, "a list of names", True),
+    **{
+        name: (lambda v: isinstance(v, str) or _is_names(v), "a name or a list of names", True)
+        for name in ("exclude_modules", "layers_pattern")
+    },
+    "layers_to_transform": (
+        lambda v: all(_is_number(n, 0, int) for n in (v if isinstance(v, list) else [v])),
+        "a whole number or a list of them",
+        True,
+    ),
     "bias": (lambda v: v in ("none", "all", "lora_only"), 'one of "none", "all", "lora_only"', False),
     "init_lora_weights": (lambda v: isinstance(v, bool | str), "true, false or a name", True),
     **{

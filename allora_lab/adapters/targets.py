@@ -20,7 +20,7 @@ from allora_lab.adapters.base import AdaptedLinear, linear_weight
 # the new head of a sequence classifier: most models, decoders, BART, DistilBERT
 HEADS = ("classifier", "score", "classification_head", "pre_classifier")
 MATCH_SECONDS = 2.0  # for all names together; an honest expression takes milliseconds
-LONGEST = 200_000  # characters; an export that lists a thousand layers has 60,000
+LONGEST = 100_000  # characters; an export that lists a thousand layers has 60,000
 
 # What families call the projections to queries and values; the first row with a match is taken.
 QUERIES_AND_VALUES = (
@@ -39,14 +39,17 @@ QUERIES_AND_VALUES = (
 class Expression:
     """A regular expression, all of whose matching together takes at most `MATCH_SECONDS`.
 
+    With `is_end` it may also match the end of a name, after a dot.
+
     Raises
     ------
     ValueError
         If it does not compile.  `matches` raises it when the time is up.
     """
 
-    def __init__(self, text: str, what: str) -> None:
+    def __init__(self, text: str, what: str, *, is_end: bool = False) -> None:
         self.what, self.left = f"{what} {text[:80]!r}", MATCH_SECONDS
+        text = rf"(.*\.)?({text})" if is_end else text
         try:
             if len(text) > LONGEST:
                 raise OverflowError(f"it has more than {LONGEST} characters")
@@ -108,7 +111,8 @@ def pattern_values(
     As in PEFT, a key is a regular expression for the whole name or for its end after a dot.  `what`
     is the pattern's own name, for the message of the ValueError that a bad key raises.
     """
-    rows = [(Expression(rf"(.*\.)?({k})", f"{what} key"), v) for k, v in (pattern or {}).items()]
+    keys = (pattern or {}).items()
+    rows = [(Expression(key, f"{what} key", is_end=True), value) for key, value in keys]
     return {n: next((v for key, v in rows if key.matches(n)), otherwise) for n in names}
 
 
@@ -157,7 +161,7 @@ def _require_each_matches(
     if unmatched or not listed:
         near = difflib.get_close_matches(str(unmatched[0]), choices, n=1) if unmatched else []
         hint = f"did you mean {near[0]!r}? " if near else ""
-        wanted = repr(unmatched[0]) if unmatched else "[]"
+        wanted = repr(unmatched[0][:80]) if unmatched else "[]"
         raise ValueError(
             f"target_modules {wanted} match no linear layer: {hint}choose from {', '.join(choices)}"
         )

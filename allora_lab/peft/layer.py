@@ -24,10 +24,10 @@ OUTPUT_LAYERS = ("lm_head", "embed_out", "output_embeddings")  # often tied to t
 
 def require_adapter_name(name: str) -> None:
     """Raise ValueError unless an adapter's name can name a module and a folder."""
-    if not re.fullmatch(r"[\w-]+", name):
+    if not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict, name):
         raise ValueError(
-            f"the adapter's name {name!r} must be of letters, digits, _ and -: it names a module of "
-            "torch and a folder"
+            f"the adapter's name must be of letters, digits, _ and -, and no method of torch's "
+            f"ModuleDict, got {name!r}: choose another"
         )
 
 
@@ -132,7 +132,8 @@ def build_layer(
     Raises
     ------
     ValueError
-        If the adapter's name cannot name a module, it is neither `nn.Linear` nor `Conv1D`, or its weight is quantized.
+        If the adapter's name cannot name a module, or the target is neither `nn.Linear` nor `Conv1D`
+        or has a quantized weight.
     """
     require_adapter_name(adapter_name)
     name = kwargs.get("target_name")

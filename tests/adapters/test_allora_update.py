@@ -1,13 +1,16 @@
 import copy
+import warnings
 
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW
+from torch.optim import LBFGS, SGD, AdamW
 from transformers.optimization import Adafactor
 
-from allora_lab import inject_adapters
+from allora_lab import export_peft, inject_adapters
 from allora_lab.adapters.allora_update import wrap_optimizer
+from allora_lab.allocation.resize import resize_ranks
+from allora_lab.sidecar import read_sidecar
 
 OPTIMIZERS = {
     "sgd": lambda p: SGD(p, lr=0.1, momentum=0.9),
@@ -142,3 +145,165 @@ def test_a_copy_of_model_and_optimizer_goes_on_as_the_original_does(build, rng):
     take_steps(twin, copied, 2, seed=2)
     assert torch.equal(twin["query"].lora_B, model["query"].lora_B)
     assert copied.layers[0].lora_A is twin["query"].lora_A
+
+
+def sgd(model):
+    return SGD(trainable(model), lr=0.1)
+
+
+def two_layers(method, rng, **settings):
+    torch.manual_seed(0)
+    model = nn.ModuleDict({n: nn.Linear(24, 17).double() for n in ("query", "value")})
+    return inject_adapters(model, method, r=4, generator=rng, **settings)
+
+
+def test_an_optimizer_wrapped_already_is_refused(rng):
+    model = adapted(rng)
+    with pytest.raises(ValueError, match="already"):
+        wrap_optimizer(wrap_optimizer(sgd(model), model), model)
+
+
+@pytest.mark.parametrize("method", ["allora", "allora-od", "allora-dropout", "asf-lora"])
+def test_a_method_with_a_coefficient_of_its_own_is_refused(method, rng):
+    model = two_layers(method, rng)
+    with pytest.raises(ValueError, match="twice"):
+        wrap_optimizer(sgd(model), model, 4.0)
+
+
+def test_a_model_without_adapters_is_refused():
+    model = nn.ModuleDict({"query": nn.Linear(24, 17)})
+    with pytest.raises(ValueError, match="inject_adapters"):
+        wrap_optimizer(sgd(model), model, 4.0)
+
+
+def test_an_optimizer_built_before_injection_is_refused(rng):
+    model = nn.ModuleDict({"query": nn.Linear(24, 17)})
+    optimizer = SGD(model.parameters(), lr=0.1)
+    inject_adapters(model, "allora-update", r=4, generator=rng)
+    with pytest.raises(ValueError, match="holds no adapter"):
+        wrap_optimizer(optimizer, model, 4.0)
+
+
+def test_an_optimizer_that_needs_a_closure_is_refused(rng):
+    model = adapted(rng)
+    with pytest.raises(ValueError, match="LBFGS"):
+        wrap_optimizer(LBFGS(trainable(model)), model)
+
+
+def test_the_eta_squared_of_the_injection_is_the_wrappers(rng):
+    model = two_layers("allora-update", rng, eta_squared=9.0)
+    assert wrap_optimizer(sgd(model), model).eta_squared == 9.0
+    with pytest.raises(ValueError, match=r"9\.0, not 4\.0"):
+        wrap_optimizer(sgd(model), model, 4.0)
+    default = two_layers("allora-update", rng)
+    assert wrap_optimizer(sgd(default), default).eta_squared == 4.0
+    assert wrap_optimizer(sgd(default), default, 2.0).eta_squared == 2.0
+    plain = two_layers("lora", rng)
+    with pytest.raises(ValueError, match="unknown"):
+        wrap_optimizer(sgd(plain), plain)
+
+
+def test_the_eta_squared_that_steps_were_rescaled_by_is_exported(rng, tmp_path):
+    model = two_layers("allora-update", rng)
+    wrap_optimizer(sgd(model), model, 2.0)
+    export_peft(model, tmp_path)
+    sidecar = read_sidecar(tmp_path)
+    assert (sidecar.method, sidecar.eta_squared) == ("allora-update", 2.0)
+
+
+def test_a_factor_shared_by_two_layers_steps_once_by_the_mean_coefficient(rng):
+    model = two_layers("allora-update", rng)
+    first, second = model["query"], model["value"]
+    with torch.no_grad():
+        first.lora_B.normal_(generator=rng)
+        second.lora_B.normal_(std=3.0, generator=rng)
+    second.lora_A = first.lora_A
+    start = {n: p.detach().clone() for n, p in model.named_parameters()}
+    acc = [(((m.lora_B @ m.lora_A).norm(dim=1) + 0.25) ** -0.5).detach() for m in model.values()]
+    for parameter in trainable(model):
+        parameter.grad = torch.ones_like(parameter)
+    wrap_optimizer(sgd(model), model).step()
+    moved_A = first.lora_A - start["query.lora_A"]
+    expected = -0.1 * torch.cat(acc).mean()
+    torch.testing.assert_close(moved_A, expected.expand_as(moved_A))
+    for layer, name, rows in ((first, "query", acc[0]), (second, "value", acc[1])):
+        moved_B = layer.lora_B - start[f"{name}.lora_B"]
+        torch.testing.assert_close(moved_B, -0.1 * rows[:, None].expand_as(moved_B))
+
+
+def test_tied_layers_step_by_the_coefficient_and_not_by_its_square(rng):
+    model = two_layers("allora-update", rng, eta_squared=9.0)
+    model["value"].lora_A, model["value"].lora_B = model["query"].lora_A, model["query"].lora_B
+    for parameter in trainable(model):
+        parameter.grad = torch.ones_like(parameter)
+    wrap_optimizer(sgd(model), model).step()
+    torch.testing.assert_close(
+        model["query"].lora_B.detach(), torch.full((17, 4), -0.3, dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_ranks_that_come_are_rescaled_or_refused(is_told, rng):
+    model = two_layers("alora-ablation", rng)
+    optimizer = wrap_optimizer(sgd(model), model, 9.0)
+    layers = dict(model.items())
+    told = [optimizer] if is_told else []
+    resize_ranks(layers, {n: [0] for n in layers}, dict.fromkeys(layers, 2), optimizers=told)
+    for layer in layers.values():
+        for factor in (layer.lora_A, layer.lora_B):
+            factor.grad = torch.ones_like(factor)
+    if is_told:
+        optimizer.step()
+        for layer in layers.values():
+            torch.testing.assert_close(
+                layer.lora_B.detach(), torch.full((17, 3), -0.3, dtype=torch.float64)
+            )
+    else:
+        with pytest.raises(ValueError, match="add_param_group"):
+            optimizer.step()
+
+
+def test_each_of_two_wrapped_optimizers_takes_half_of_the_adapters(rng):
+    model = two_layers("allora-update", rng)
+    halves = [wrap_optimizer(SGD([m.lora_A, m.lora_B], lr=0.1), model, 4.0) for m in model.values()]
+    for parameter in trainable(model):
+        parameter.grad = torch.ones_like(parameter)
+    for half in halves:
+        half.step()
+    for layer in model.values():
+        torch.testing.assert_close(
+            layer.lora_B.detach(), torch.full((17, 4), -0.2, dtype=torch.float64)
+        )
+
+
+def test_a_plain_and_a_wrapped_optimizer_refuse_each_others_state(build, rng):
+    model = adapted(rng)
+    plain, wrapped = build(trainable(model)), wrap_optimizer(build(trainable(model)), model)
+    with pytest.raises(ValueError, match="plain optimizer"):
+        wrapped.load_state_dict(plain.state_dict())
+    with pytest.raises(ValueError, match="parameter groups"):
+        plain.load_state_dict(wrapped.state_dict())
+
+
+def test_a_state_saved_before_it_was_marked_is_taken(rng):
+    model = adapted(rng)
+    old = {**sgd(model).state_dict(), "eta_squared": 4.0}
+    wrap_optimizer(sgd(model), model).load_state_dict(old)
+
+
+def test_training_without_the_wrapper_warns_once(rng):
+    model = adapted(rng)
+    with pytest.warns(UserWarning, match="wrap_optimizer") as caught:
+        take_steps(model, sgd(model), 4)
+    assert len(caught) == 1
+
+
+def test_inference_gradients_and_wrapped_training_do_not_warn(build, rng):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = adapted(rng)
+        x = torch.ones(2, 24, dtype=torch.float64)
+        for _ in range(2):  # gradients that are accumulated, and no step between
+            model["query"](x).sum().backward()
+        take_steps(model, wrap_optimizer(build(trainable(model)), model), 3)
+        model.eval()["query"](x)

@@ -295,7 +295,7 @@ def test_bfloat16_weights_give_bfloat16_outputs_and_float32_gradients(method, x)
     assert y.dtype == torch.bfloat16
     assert {g.dtype for g in gradients(layer).values()} == {torch.float32}
     wide = gradients(layer, torch.float64)
-    torch.testing.assert_close(wide, gradients(exact), rtol=0.1, atol=0.1)
+    torch.testing.assert_close(wide, gradients(exact), rtol=0.1, atol=0.2)
 
 
 def test_autocast_gives_the_low_precision_type_and_float32_gradients(method):

@@ -8,15 +8,19 @@ from transformers import (
     DistilBertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
 )
 
 from allora_lab import (
     adapter_state_dict,
+    export_peft,
     inject_adapters,
     load_adapter_state_dict,
     load_model,
+    load_peft,
     merge_adapters,
 )
 from allora_lab.adapters.inject import adapted_layers
@@ -111,7 +115,7 @@ def test_state_that_does_not_fit_writes_nothing(minilm):
 
 
 def test_targets_that_match_nothing_are_refused_with_the_choices(minilm):
-    with pytest.raises(ValueError, match="match no linear layer: choose from dense, key, query"):
+    with pytest.raises(ValueError, match="choose from dense, key, query"):
         inject_adapters(minilm, "lora", target_modules=("q_proj",))
 
 
@@ -200,3 +204,166 @@ def test_a_bare_layer_and_a_broken_expression_are_refused():
         inject_adapters(nn.Linear(8, 8), "lora", r=2, target_modules=".*")
     with pytest.raises(ValueError, match="is not a regular expression"):
         inject_adapters(nn.Sequential(nn.Linear(8, 8)), "lora", r=2, target_modules="(0")
+
+
+def llama(**changes):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 2}
+    return LlamaForCausalLM(
+        LlamaConfig(**{**sizes, "num_hidden_layers": 2, "vocab_size": 50, **changes})
+    ).eval()
+
+
+IDS = torch.arange(5, 12)[None]
+
+
+def test_a_name_that_matches_nothing_is_told_with_the_nearest():
+    with pytest.raises(ValueError, match=r"'k_prj'.*'k_proj'"):
+        inject_adapters(llama(), "lora", target_modules=("q_proj", "k_prj"))
+    with pytest.raises(ValueError, match="twice"):
+        inject_adapters(llama(), "lora", target_modules=("q_proj", "v_proj", "q_proj"))
+    for wrong in ((), ("",)):
+        with pytest.raises(ValueError, match="target_modules"):
+            inject_adapters(llama(), "lora", target_modules=wrong)
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_the_output_layer_is_suggested_only_where_it_is_not_tied(is_tied):
+    with pytest.raises(ValueError, match="choose from") as caught:
+        inject_adapters(llama(tie_word_embeddings=is_tied), "lora", target_modules=("zzz",))
+    assert ("lm_head" in str(caught.value)) != is_tied
+
+
+def neox():
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 2}
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, num_hidden_layers=1, vocab_size=50))
+
+
+DEFAULTS = {
+    "llama": (llama, {"q_proj", "v_proj"}),
+    "gpt2": (DECODERS["gpt2"][0], {"c_attn"}),
+    "distilbert": (lambda: HEADED["distilbert"](), {"q_lin", "v_lin"}),
+    "bart": (lambda: HEADED["bart"](), {"q_proj", "v_proj"}),
+    "neox": (neox, {"query_key_value"}),
+    "minilm": (lambda: load_model("minilm").model, {"query", "value"}),
+}
+
+
+@pytest.mark.parametrize("family", DEFAULTS)
+def test_default_targets_fit_the_family_as_in_peft(family):
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    build, names = DEFAULTS[family]
+    model = inject_adapters(build(), "lora", r=2)
+    assert {name.rpartition(".")[2] for name in adapted_layers(model)} == names
+    theirs = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    assert names == set(theirs.get(model.config.model_type, names))
+
+
+def test_a_family_without_a_default_is_told_of():
+    with pytest.raises(ValueError, match=r"no default target_modules.*odd"):
+        inject_adapters(nn.ModuleDict({"odd": nn.Linear(8, 8)}), "lora", r=2)
+
+
+def trained_head(**changes):
+    """Return a model with a trained LoRA on its output layer, and its logits."""
+    model = inject_adapters(llama(**changes), "lora", r=4, target_modules=("lm_head", "q_proj"))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    for _ in range(4):
+        optimizer.zero_grad()
+        model(input_ids=IDS, labels=IDS).loss.backward()
+        optimizer.step()
+    assert model.lm_head.lora_B.abs().max() > 0.01
+    return model, model(input_ids=IDS).logits.detach()
+
+
+def test_merging_into_a_tied_output_layer_is_refused_or_unties_it(tmp_path):
+    model, before = trained_head(tie_word_embeddings=True)
+    embeddings = model.get_input_embeddings().weight.detach().clone()
+    with pytest.raises(ValueError, match="untie=True"):
+        merge_adapters(model)
+    torch.testing.assert_close(model(input_ids=IDS).logits, before, rtol=0, atol=0)
+    merge_adapters(model, untie=True)
+    assert torch.equal(model.get_input_embeddings().weight, embeddings)
+    torch.testing.assert_close(model(input_ids=IDS).logits, before, rtol=1e-4, atol=1e-5)
+    model.save_pretrained(tmp_path)
+    back = LlamaForCausalLM.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(back(input_ids=IDS).logits, before, rtol=1e-4, atol=1e-5)
+
+
+def test_an_adapter_on_a_tied_output_layer_comes_back_as_it_was(tmp_path):
+    model, before = trained_head(tie_word_embeddings=True)
+    export_peft(model, tmp_path)
+    back = load_peft(llama(tie_word_embeddings=True), tmp_path)
+    assert torch.equal(back(input_ids=IDS).logits, before)
+
+
+def test_untying_leaves_a_model_that_is_not_tied_as_it_is():
+    model, before = trained_head(tie_word_embeddings=False)
+    weight = model.lm_head.base_layer.weight
+    merge_adapters(model, untie=True)
+    assert model.lm_head.weight is weight
+    torch.testing.assert_close(model(input_ids=IDS).logits, before, rtol=1e-4, atol=1e-5)
+
+
+def test_two_adapted_layers_of_one_weight_are_not_merged_into_it():
+    model = nn.ModuleDict({n: nn.Linear(8, 8) for n in ("query", "value")})
+    model["value"].weight = model["query"].weight
+    inject_adapters(model, "lora", r=2)
+    with pytest.raises(ValueError, match="query shares its weight with value"):
+        merge_adapters(model)
+    assert len(adapted_layers(model)) == 2
+    assert len(adapted_layers(merge_adapters(model, untie=True))) == 0
+
+
+def test_an_unmerged_model_is_not_saved_under_names_that_nothing_loads(tmp_path):
+    model = inject_adapters(llama(), "lora", r=4)
+    for part in (model, model.model):
+        with pytest.raises(ValueError, match=r"merge_adapters.*export_peft"):
+            part.save_pretrained(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    randomise(model)
+    before = model(input_ids=IDS).logits
+    merge_adapters(model).save_pretrained(tmp_path)
+    back = LlamaForCausalLM.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(back(input_ids=IDS).logits, before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' own, of how the new rows start
+def test_token_embeddings_resized_after_injection_are_not_lost_unsaid(tmp_path):
+    model = inject_adapters(llama(), "lora", r=4)
+    model.resize_token_embeddings(53)
+    with pytest.raises(ValueError, match="53 rows and had 50"):
+        export_peft(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    first = llama()
+    first.resize_token_embeddings(53)
+    export_peft(inject_adapters(first, "lora", r=4), tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_adapters_are_float32_unless_asked_otherwise(dtype):
+    model = inject_adapters(llama().to(dtype), "lora", r=4)
+    kinds = {
+        p.dtype for layer in adapted_layers(model).values() for p in (layer.lora_A, layer.lora_B)
+    }
+    assert kinds == {torch.float32}
+    assert model.lm_head.weight.dtype == dtype
+    narrow = inject_adapters(llama().to(dtype), "lora", r=4, dtype=dtype)
+    assert {p.dtype for p in narrow.parameters()} == {dtype}
+    with pytest.raises(ValueError, match="dtype"):
+        inject_adapters(llama(), "lora", dtype=torch.int8)
+
+
+def test_small_steps_on_a_float16_model_are_taken_and_stay_finite():
+    model = inject_adapters(llama().half(), "lora", r=4)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    start = [p.detach().clone() for p in trained]
+    optimizer = torch.optim.AdamW(trained, lr=5e-5, weight_decay=0.0)
+    for _ in range(4):
+        optimizer.zero_grad()
+        model(input_ids=IDS, labels=IDS).loss.backward()
+        optimizer.step()
+    assert all(torch.isfinite(p).all() for p in trained)
+    moved = [(p - s).abs().mean() for p, s in zip(trained, start, strict=True)]
+    assert min(moved) > 5e-5  # an Adam step is about lr, three or four of them

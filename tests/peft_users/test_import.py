@@ -272,6 +272,58 @@ def test_a_variant_that_is_not_read_here_is_refused_by_name(case, folder):
     assert not adapted_layers(model)
 
 
+WRONG_FIELDS = [
+    *[
+        ("lora_alpha", v)
+        for v in (None, "x", [1], 0, -1, float("nan"), float("inf"), True, 10**400)
+    ],
+    *[("r", v) for v in (None, "4", 0, -1, 2.5, [4], 10**30)],
+    *[("rank_pattern", v) for v in ("x", 3, [1], {"query": "2"}, {"query": 0}, {"(((": 4})],
+    *[("alpha_pattern", v) for v in ("x", {".*": None}, {"query": float("nan")})],
+    *[("lora_dropout", v) for v in ("x", {}, -0.1, 1.0, float("nan"))],
+    *[("use_rslora", v) for v in ("x", 1, {})],
+    *[("use_dora", v) for v in ("x", 0, [])],
+    *[("target_modules", v) for v in (3, [1], "", {"a": 1}, "(0", [""])],
+    *[("modules_to_save", v) for v in (3, "x", [1])],
+    *[("init_lora_weights", v) for v in (3, [], {})],
+    *[("bias", v) for v in (3, None, [], "x")],
+    *[("base_model_name_or_path", v) for v in (3, [], {})],
+    *[("peft_type", v) for v in (None, 3, [], {})],
+]
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG_FIELDS, ids=lambda v: str(v)[:20])
+def test_a_field_of_a_wrong_type_or_range_is_named(field, value, folder):
+    rewrite(folder, **{field: value})
+    model = base_model("bert")
+    words = "type" if field == "peft_type" else field
+    with pytest.raises(ValueError, match=words) as error:
+        load_peft(model, folder)
+    assert "\n" not in str(error.value)
+    assert not adapted_layers(model)
+
+
+@pytest.mark.parametrize("name", [CONFIG, "allora.json"])
+def test_a_file_that_is_nested_too_deep_or_no_text_is_refused(name, folder):
+    for data in (
+        b'{"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+        b"[" * 100_000,
+        b"\xff\xfe{}",
+        b"",
+    ):
+        (folder / name).write_bytes(data)
+        with pytest.raises(ValueError, match=name) as error:
+            load_peft(base_model("bert"), folder)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.timeout(60)
+def test_a_pattern_on_which_re_hangs_does_not_hang(folder):
+    for pattern in ({"(.*)*x$": 4}, {r"((\w+)*\.?)*!": 4}):
+        rewrite(folder, rank_pattern=pattern, alpha_pattern=pattern)
+        load_peft(base_model("bert"), folder)
+
+
 BROKEN = {
     "half a pair": (without("query.lora_B"), "has lora_A of the layer .*query, expected lora_A, l"),
     "no pairs": (without("lora_"), "holds no lora_A and lora_B"),
@@ -284,6 +336,13 @@ BROKEN = {
                            if k.endswith("lora_A.weight")}},
         "has lora_A, lora_B, lora_magnitude_vector of the layer",
     ),
+    "no dimension": (lambda t: {k: v.sum() if "lora_A" in k else v for k, v in t.items()}, "0 dim"),
+    "one dimension": (lambda t: {k: v[0] if "lora_A" in k else v for k, v in t.items()}, "1 dim"),
+    "three": (lambda t: {k: v[None] if "lora_B" in k else v for k, v in t.items()}, "3 dimensions"),
+    "integers": (lambda t: {k: v.int() for k, v in t.items()}, "int32"),
+    "truth values": (lambda t: {k: v.bool() for k, v in t.items()}, "bool"),
+    "not a number": (lambda t: {k: v * float("nan") for k, v in t.items()}, "finite"),
+    "infinite": (lambda t: {k: v + float("inf") for k, v in t.items()}, "finite"),
     "ranks of A and B": (
         lambda t: {k: v[:2] if "lora_A" in k else v for k, v in t.items()},
         "is for a 24 x 24 layer, and this model's is 24 x 24|rank",

@@ -6,6 +6,7 @@ import peft
 import pytest
 import torch
 from torch.optim import SGD, AdamW
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from allora_lab.peft import ALLoRALayer, use_allora
 from tests.peft_users.models import (
@@ -310,3 +311,23 @@ def test_a_copied_model_keeps_its_eta_squared():
     layer = next(m for m in model.modules() if isinstance(m, ALLoRALayer))
     assert layer.allora_config["default"] is model.peft_config["default"]
     assert layer.r["default"] == R
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT's own, of tied layers
+def test_merging_an_output_layer_leaves_the_tied_embeddings_alone(tmp_path):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "intermediate_size": 36, "num_attention_heads": 3, "vocab_size": 12}
+    plain = LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=1, tie_word_embeddings=True))
+    config = lora_config("llama")
+    config.target_modules = {"lm_head"}
+    model = fill(peft.get_peft_model(plain, use_allora(config))).eval()
+    before, embeddings = logits(model), plain.get_input_embeddings().weight.detach().clone()
+    model.merge_adapter()
+    torch.testing.assert_close(logits(model), before)
+    model.unmerge_adapter()
+    torch.testing.assert_close(logits(model), before)
+    merged = model.merge_and_unload()
+    torch.testing.assert_close(logits(merged), before)
+    assert torch.equal(merged.get_input_embeddings().weight, embeddings)
+    merged.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(LlamaForCausalLM.from_pretrained(tmp_path)), before)

@@ -20,6 +20,7 @@ from tests.peft_users.models import (
     base_model,
     fill,
     lora_config,
+    loss_of,
     pairs,
     peft_model,
     steps,
@@ -179,3 +180,67 @@ def test_what_cannot_be_wrapped_is_refused():
     everything = [p for n, p in model.named_parameters() if "lora_" in n]
     with pytest.raises(ValueError, match=r"eta_squared \[4\.0, 16\.0\]"):
         wrap_update(AdamW(everything), model)
+
+
+def test_an_adapter_added_later_is_refused_until_it_is_added_to_the_optimizer():
+    model = peft_model("llama")
+    optimizer = wrap_update(SGD(trainable(model), lr=0.1), model)
+    model.add_adapter("second", use_allora(lora_config("llama")))
+    model.set_adapter("second")
+    loss_of(model).backward()
+    with pytest.raises(ValueError, match=r"second.*add_param_group"):
+        optimizer.step()
+    model.zero_grad()
+    optimizer.add_param_group(
+        {"params": [p for n, p in model.named_parameters() if ".second." in n]}
+    )
+    assert model.peft_config["second"].method == "allora-update"
+    loss_of(model).backward()
+    with torch.no_grad():
+        expected = [
+            (B, B - 0.1 * 2.0 * B.grad) for n, B in model.named_parameters() if "lora_B.second" in n
+        ]
+    optimizer.step()
+    for B, value in expected:
+        assert B.grad.abs().max() > 0
+        torch.testing.assert_close(B.detach(), value)
+
+
+def test_an_adapter_of_another_eta_squared_cannot_join():
+    model = peft_model("llama")
+    optimizer = wrap_update(SGD(trainable(model), lr=0.1), model)
+    model.add_adapter("second", use_allora(lora_config("llama"), eta_squared=16.0))
+    added = [p for n, p in model.named_parameters() if ".second." in n]
+    with pytest.raises(ValueError, match="eta_squared"):
+        optimizer.add_param_group({"params": added})
+    assert len(optimizer.param_groups) == len(optimizer.inner.param_groups) == 1
+    assert model.peft_config["second"].method == "allora"
+
+
+def test_an_adapter_put_into_the_inner_optimizer_is_refused():
+    model = peft_model("llama")
+    optimizer = wrap_update(SGD(trainable(model), lr=0.1), model)
+    model.add_adapter("second", use_allora(lora_config("llama")))
+    added = [p for n, p in model.named_parameters() if ".second." in n]
+    optimizer.inner.add_param_group({"params": added})
+    with pytest.raises(ValueError, match="add_param_group"):
+        optimizer.step()
+
+
+def test_lbfgs_is_refused():
+    model = peft_model("llama")
+    with pytest.raises(ValueError, match="closure"):
+        wrap_update(LBFGS(trainable(model)), model)
+    assert model.peft_config["default"].method == "allora"
+
+
+def test_the_update_form_without_the_wrapper_warns_once():
+    model = peft.get_peft_model(
+        base_model("llama"), use_allora(lora_config("llama"), method="allora-update")
+    )
+    with pytest.warns(UserWarning, match="wrap_update") as caught:
+        steps(model, SGD(trainable(model), lr=0.1))
+    assert 1 <= len(caught) <= 6  # one a layer, of which Python shows the first
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        steps(model, wrap_update(SGD(trainable(model), lr=0.1), model))

@@ -224,3 +224,30 @@ def test_missing_files_pickles_and_other_adapters_are_refused(folder):
     (folder / "adapter_config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no adapter_config\.json"):
         load_adapter(base, folder)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("field", ["target_modules", "rank_pattern", "exclude_modules"])
+def test_an_expression_in_the_file_is_not_given_to_peft(field, folder):
+    path = folder / "adapter_config.json"
+    hangs = r"(.*)*x$"
+    value = {hangs: 4} if field == "rank_pattern" else hangs
+    changes = {field: value} | ({"alpha_pattern": value} if field == "rank_pattern" else {})
+    before = load_adapter(base_model("llama"), folder)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    after = load_adapter(base_model("llama"), folder)
+    assert torch.equal(logits(before), logits(after))
+
+
+@pytest.mark.filterwarnings("ignore:Adapter name")  # PEFT's own, of the empty name
+@pytest.mark.parametrize("name", ["", "a.b", "a/b", "../a", "keys"])
+def test_a_name_that_cannot_name_an_adapter_is_refused(name, folder):
+    with pytest.raises(ValueError, match="name"):
+        load_adapter(base_model("llama"), folder, adapter_name=name)
+    config = use_allora(lora_config("llama"))
+    with pytest.raises(ValueError, match="name"):
+        peft.get_peft_model(base_model("llama"), config, adapter_name=name)
+    model = load_adapter(base_model("llama"), folder)
+    with pytest.raises(ValueError, match="name"):
+        model.add_adapter(name, config)
+    assert list(model.peft_config) == ["default"]

@@ -244,3 +244,13 @@ def test_a_checkpoint_with_one_altered_byte_is_refused_and_changes_nothing(place
         fit(model, optimizer, checkpoint=path)
     assert_same(model, tiny()[0])
     assert before.keys() == weights(model).keys()
+
+
+@pytest.mark.parametrize("method", ["lora", "allora", "allora-update"])
+def test_train_works_with_float64_as_torchs_default(method):
+    torch.set_default_dtype(torch.float64)
+    try:
+        progress = fit(*tiny(method))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert progress.done == STEPS
