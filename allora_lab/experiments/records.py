@@ -42,7 +42,11 @@ class RunRecord:
 
 
 NAMES = {field.name for field in fields(RunRecord)}
-NEWER = {"tokens_per_second", "processes", "label_names"}  # which records made before it was measured lack
+NEWER = {
+    "tokens_per_second",
+    "processes",
+    "label_names",
+}  # which records made before it was measured lack
 
 
 @dataclass(frozen=True, kw_only=True)
