@@ -42,7 +42,7 @@ WRONG = {
     "intermediate_size": [-1, 10**30],
     "num_attention_heads": [0, -3, 10**12],
     "num_hidden_layers": [-1, 0, 1e12, 10**12, 10**30, float("nan"), 5000],
-    "vocab_size": [-8, 10**12, 2 * 10**9],
+    "vocab_size": [-8, 10**12],
     "max_position_embeddings": [-1, 10**30],
     "num_labels": [-1, 10**12, "x"],
     "hidden_act": ["no-such-function", 3],
@@ -112,3 +112,8 @@ def test_weights_without_a_tensor_are_refused(tiny_folder):
     folder = tiny_folder("llama")
     save_file({}, folder / "model.safetensors", {"format": "pt"})
     refused(folder, "no tensor")
+
+
+def test_a_configuration_of_a_much_larger_model_than_the_weights_fills_no_memory(tiny_folder):
+    folder = configured(tiny_folder("llama"), vocab_size=3_000_000)
+    assert "describes a model of" in refused(folder, "config.json")
