@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 LONGEST_SHOWN = 80  # letters of a value that a sentence quotes
+LONGEST_TEXT = 4096  # letters of a name, as of a path
 LARGEST_SHOWN = 10**LONGEST_SHOWN
 
 # What a `raise` of this package says to its user: a value, a file, a number, a missing library.
@@ -103,8 +104,10 @@ def shortened(value: object) -> str:
 
 
 def require_text(name: str, value: object) -> None:
-    """Raise ValueError unless `value` is text that can be a name: not empty, no control characters."""
+    """Raise ValueError unless `value` can be a name: not empty, no control characters, not endless."""
     require_kind(name, value, str, "text")
+    if len(value) > LONGEST_TEXT:
+        raise ValueError(f"{name} must have at most {LONGEST_TEXT} letters, got {len(value)}")
     if not value or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value):
         raise ValueError(
             f"{name} must be text of letters and signs that can be printed, got {shortened(value)}"

@@ -58,7 +58,7 @@ class RunConfig(RunSettings):
             r=self.r,
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
-            eta_squared=DEFAULT_ETA_SQUARED if self.eta_squared is None else self.eta_squared,
+            eta_squared=self.eta_squared,
         )
 
     def _check_ranges(self) -> None:

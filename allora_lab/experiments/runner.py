@@ -27,7 +27,7 @@ from allora_lab.experiments.tasks import (
     number_of_labels,
     training_notes,
 )
-from allora_lab.methods import DEFAULT_ETA_SQUARED, get_method
+from allora_lab.methods import get_method
 from allora_lab.models.load import LoadedModel, load_model
 from allora_lab.models.recompute import recompute_layers
 from allora_lab.training.checkpoint import Progress
@@ -63,7 +63,7 @@ def build_adapted(
         r=config.r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        eta_squared=DEFAULT_ETA_SQUARED if config.eta_squared is None else config.eta_squared,
+        eta_squared=config.eta_squared,
         target_modules=config.target_modules,
         generator=torch.Generator().manual_seed(config.seed),
     )

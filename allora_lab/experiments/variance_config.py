@@ -2,17 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from allora_lab.checks import (
     require_at_least,
+    require_at_most,
+    require_kind,
     require_known,
     require_positive,
     require_probability,
+    require_type,
 )
 from allora_lab.data.images import IMAGE_SETS, mnist_here
+from allora_lab.settings import LARGEST_SEED
 
 DATASETS = ("mnist", "cifar10")
 SEEDS = (0, 1, 2, 3, 4)
@@ -67,6 +71,7 @@ class VarianceConfig:
             require_at_least(name, getattr(self, name), 1)
         require_at_least("n_masks", self.n_masks, 2)
         require_at_least("seed", self.seed, 0)
+        require_at_most("seed", self.seed, LARGEST_SEED)
         require_probability("dropout", self.dropout)
         require_positive("dropout", self.dropout)
         require_positive("lr", self.lr)
@@ -92,18 +97,18 @@ class VarianceConfig:
 
 def variance_config_from(values: Mapping[str, Any]) -> VarianceConfig:
     """Return the configuration in a record; ValueError names a setting that is wrong or unknown."""
-    names = [field.name for field in fields(VarianceConfig)]
-    for key in values:
-        require_known("setting", key, names)
+    types = {field.name: field.type for field in fields(VarianceConfig)}
+    for key, value in values.items():
+        require_known("setting", key, types)
+        if key != "batches":
+            require_type(key, value, types[key])
     if "dataset" not in values:
         raise ValueError('no image set is named: add dataset = "mnist", or another of the table')
-    converted = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    try:
-        return VarianceConfig(**converted)
-    except TypeError as error:
-        raise ValueError(
-            f"a setting has a value of the wrong type ({error}): correct it"
-        ) from error
+    batches = values.get("batches", VarianceConfig.batches)
+    require_kind("batches", batches, Sequence, "a list such as [128]")
+    for size in batches:
+        require_kind("each of batches", size, int, "a whole number")
+    return VarianceConfig(**{**values, "batches": tuple(batches)})
 
 
 def main_configs() -> list[VarianceConfig]:

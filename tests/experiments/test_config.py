@@ -6,6 +6,7 @@ import pytest
 
 from allora_lab.allocation.settings import AllocationSettings
 from allora_lab.config import RunConfig, config_from, scaled_rate
+from allora_lab.experiments.variance_config import variance_config_from
 from allora_lab.methods import METHODS
 from allora_lab.models.load import DTYPES
 from allora_lab.settings import HOOK_SETTINGS
@@ -270,3 +271,20 @@ def test_dropout_0_is_not_taken_for_not_given():
     assert RunConfig(method="allora-dropout", lora_dropout=0.0).lora_dropout == 0.0
     assert RunConfig(method="allora-dropout").lora_dropout == 0.05
     assert RunConfig(method="lora", lora_dropout=0.0).run_id == RunConfig(method="lora").run_id
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"dataset": 3},
+        {"dataset": "mnist", "width": 2.5},
+        {"dataset": "mnist", "batches": 128},
+        {"dataset": "mnist", "batches": ["x"]},
+        {"dataset": "mnist", "seed": 2**63},
+        {"dataset": "mnist", "lr": 10**400},
+    ],
+)
+def test_a_setting_of_the_variance_study_with_a_wrong_type_is_named(values):
+    name = list(values)[-1]
+    with pytest.raises(ValueError, match=name):
+        variance_config_from(values)

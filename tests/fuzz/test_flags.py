@@ -62,14 +62,13 @@ CHANGED += ["--target-modules", "--weight-decay", "--clip-norm", "--warmup-steps
 CHANGED += ["--gradient-accumulation-steps", "--device", "--dtype", "--schedule", "--optimizer"]
 
 
-@settings(max_examples=max(3, settings().max_examples // 6))
+@settings(max_examples=max(3, settings().max_examples // 10))
 @given(
     method=st.sampled_from(list(METHODS)),
     flag=st.sampled_from(CHANGED),
     value=values | st.sampled_from(["1", "2", "0.5", "1e30", "1e-30"]),
 )
 @example(method="lora", flag="--lr", value="1e30")
-@example(method="allora", flag="--gradient-accumulation-steps", value="2")
 def test_a_short_run_ends_well(method, flag, value):
     with empty_folder() as folder:
         words = ["run", "--method", method, *SHORT, flag, value, "--out", str(folder / "out")]
