@@ -18,7 +18,9 @@ from allora_lab.panels.question import Question
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KINDS = {"Question": Question, "NumberQuestion": NumberQuestion, "ByHand": ByHand}
 RUN = "<a href='../docs/site/running.html'>run the notebook</a>"
-NOTE = f"This is an interactive panel: {RUN} to use its controls. Its picture is shown further down."
+NOTE = (
+    f"This is an interactive panel: {RUN} to use its controls. Its picture is shown further down."
+)
 
 
 class Divided(ast.NodeTransformer):
