@@ -54,7 +54,7 @@ class ByHand(widgets.VBox):
         return {**spread(self.n, self.averages, room), **dict.fromkeys(self.lost, 0)}
 
     def hint(self) -> str:
-        """Return what is said of the numbers that stand there now."""
+        """Return the feedback on the numbers entered now."""
         given = {name: box.value for name, box in self.inputs.items()}
         right = self.answer()
         total, open_to = sum(given.values()), len(self.averages)

@@ -44,7 +44,7 @@ class NumberQuestion(widgets.VBox):
     answer
         The right number, not 0.
     right
-        What is said of it: why it is right.
+        The feedback on it: why it is right.
     mistakes
         From each foreseen wrong number to a hint, such as from r times the answer to what was
         forgotten.
@@ -92,7 +92,7 @@ class NumberQuestion(widgets.VBox):
         return abs(given - number) <= self.tolerance * abs(number)
 
     def hint(self, given: float) -> str:
-        """Return what is said of a number."""
+        """Return the feedback on a number."""
         if self._is_near(given, self.answer):
             return f"<b>Right.</b> {self._right}"
         for mistake, words in self._mistakes.items():

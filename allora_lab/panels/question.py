@@ -16,7 +16,7 @@ class Question(widgets.VBox):
     prompt
         The question.
     answers
-        From each choice to what is said of it.
+        From each choice to the feedback on it.
     right
         The right choice.
     """

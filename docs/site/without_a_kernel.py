@@ -1,6 +1,6 @@
 """What a page shows where a notebook would show a widget: a question to read, or a note.
 
-Widgets need a kernel.  On the static site a question keeps its choices, with what is said of each
+Widgets need a kernel.  On the static site a question keeps its choices, with the feedback on each
 folded below; a panel becomes a note, and what the notebook stored of it stands further down.
 """
 
@@ -18,7 +18,9 @@ from allora_lab.panels.question import Question
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KINDS = {"Question": Question, "NumberQuestion": NumberQuestion, "ByHand": ByHand}
 RUN = "<a href='../docs/site/running.html'>run the notebook</a>"
-NOTE = f"A panel with controls stands here: {RUN} to move it. What it shows is stored further down."
+NOTE = (
+    f"This is an interactive panel: {RUN} to use its controls. Its picture is shown further down."
+)
 
 
 class Divided(ast.NodeTransformer):
@@ -76,7 +78,7 @@ def as_text(question: Question | NumberQuestion | ByHand) -> str:
         return f"<p>{prompt}</p>" + folded("If you have one of these numbers", said)
     choices = "".join(f"<li>{escape(choice)}</li>" for choice in question._answers)
     said = [f"<b>{escape(given)}</b>: {escape(hint)}" for given, hint in question._answers.items()]
-    return f"<p>{prompt}</p><ul>{choices}</ul>" + folded("What is said of each answer", said)
+    return f"<p>{prompt}</p><ul>{choices}</ul>" + folded("Show the feedback", said)
 
 
 def picture(data: str, words: str) -> str:

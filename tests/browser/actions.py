@@ -6,6 +6,8 @@ from typing import Any
 
 from playwright.sync_api import Locator
 
+from allora_lab.panels.base import _label
+
 from .panel_in_page import PanelInPage
 
 
@@ -26,7 +28,7 @@ def position(slider: Locator) -> int:
 def follow(slider: Locator, widget: Any) -> None:
     """Move the twin to where the slider in the page stands."""
     widget.index = position(slider)
-    assert slider.locator(".widget-readout").inner_text() == widget.label
+    assert slider.locator(".widget-readout").inner_text() == _label(widget)
 
 
 def drag(panel: PanelInPage, slider: Locator, end: int) -> None:

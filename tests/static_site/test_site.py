@@ -92,7 +92,7 @@ def test_style_sheets_load_nothing_from_another_host():
 @pytest.mark.parametrize("path", sorted((SITE / "notebooks").glob("*.html")), ids=lambda p: p.stem)
 def test_a_notebook_shows_its_questions_and_what_it_stored(path):
     text = path.read_text()
-    assert "What is said of each answer" in text
+    assert "Show the feedback" in text
     assert "run the notebook</a>" in text or "VBox(" not in text
     assert not re.search(r"\w+\(children=\(", text)  # a widget's name in place of a widget
 
