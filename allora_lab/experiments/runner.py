@@ -141,6 +141,7 @@ def fine_tune(
         hook=build_hook(config, loaded, dataset, optimizer, data, other),
         processes=processes,
         checkpoint=checkpoint,
+        on_note=on_note,
         on_step=on_step,
         should_stop=should_stop,
     )
@@ -183,8 +184,9 @@ def run(
     together, and the first alone evaluates, keeps the checkpoint and returns the record; methods that
     move ranks, and measuring the gradient's spread, are for one process (ValueError).
 
-    A checkpoint, when one is named, is resumed from if it exists and removed at the end.  `on_built`
-    is given the adapted model before training; it is trained in place, so who keeps it has it after.
+    A checkpoint, when one is named, is resumed from if it exists.  At the end it holds the trained
+    adapters: keep it, or remove it once the record is written.  `on_built` is given the adapted model
+    before training; the model is trained in place.
     `on_note` is given each sentence about the data: what is held out, left out or cut.
     `trust_remote_code` is as in `load_model`.  `deterministic` allows only kernels that repeat themselves, which matters on CUDA.
     """
@@ -207,8 +209,6 @@ def run(
         if progress.done < config.steps or not processes.is_first:
             return None
         result = final_scores(config, loaded, dataset, model)
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
     return RunRecord(
         run_id=config.run_id,
         config=config.to_json(),
