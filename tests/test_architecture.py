@@ -44,6 +44,7 @@ MAY_IMPORT = {
             "config",
             "data",
             "files",
+            "locks",
             "methods",
             "models",
             "settings",
@@ -59,7 +60,9 @@ MAY_IMPORT = {
         *("checks", "config", "data", "experiments", "export", "figures", "files"),
         *("methods", "planning", "run_options", "training"),
     },
-    "sweep_commands": {"checks", "commands", "config", "experiments", "files", "training"},
+    "sweep_commands": {
+        *("checks", "commands", "config", "experiments", "files", "locks", "training"),
+    },
     "plan_command": {"checks", "flags", "planning", "settings"},
     "cli": {
         "training",
