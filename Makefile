@@ -18,7 +18,7 @@ LIGHT := notebooks/00_start_here.ipynb \
 HEAVY :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser lab bench pages notebooks site binder gpu lint clean
+.PHONY: help install demo test fuzz test-browser lab bench pages notebooks site binder gpu lint clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,10 @@ test: install lint  ## ruff, pytest, strict nbval on light notebooks, lax on hea
 	$(PYTEST) -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 300 $(LIGHT)
 	@if [ -n "$(HEAVY)" ]; then echo "==> nbval, lax: the heavy notebooks must run" && \
 	$(PYTEST) -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 600 $(HEAVY); fi
+
+fuzz: install  ## Malformed flags, files and folders for a long time; each must give one sentence.
+	@echo "==> fuzz (an hour or more)"
+	ALLORA_LAB_FUZZ=long $(PYTEST) -o timeout=0 tests/fuzz
 
 test-browser: install  ## Run every notebook in JupyterLab and move every control, in Chromium.
 	@echo "==> notebooks in the browser (pictures of their panels go to out/screenshots)"

@@ -59,6 +59,11 @@ class StepBar:
         self.bar.update(progress.done - self.bar.n)
         self.bar.set_postfix_str(f"loss {progress.trace['loss'][-1]:.3f}", refresh=False)
         if progress.done == self.steps:
+            self.close()
+
+    def close(self) -> None:
+        """End the bar's line, so that what is said next has a line of its own."""
+        if self.bar is not None:
             self.bar.close()
 
 
@@ -179,28 +184,27 @@ def _run(options: argparse.Namespace, processes: Processes, device: str) -> None
             models.append(model)
 
     checkpoint = options.out / f"{config.run_id}.safetensors"
-    bar = (
-        StepBar(describe(config), config.steps) if processes.is_first else (lambda _progress: None)
-    )
+    bar = StepBar(describe(config), config.steps)
     if checkpoint.exists():
         print(f"resuming from {checkpoint}")
     try:
-        record = run_one(
-            config,
-            device=device,
-            deterministic=options.deterministic,
-            processes=processes,
-            trust_remote_code=options.trust_remote_code,
-            checkpoint=checkpoint,
-            on_built=keep,
-            on_note=print,
-            on_step=bar,
-        )
+        with contextlib.closing(bar):
+            record = run_one(
+                config,
+                device=device,
+                deterministic=options.deterministic,
+                processes=processes,
+                trust_remote_code=options.trust_remote_code,
+                checkpoint=checkpoint,
+                on_built=keep,
+                on_note=print,
+                on_step=bar if processes.is_first else (lambda _progress: None),
+            )
     except torch.OutOfMemoryError:
         raise ValueError(out_of_memory(config)) from None
     except KeyboardInterrupt:
         if checkpoint.exists():
-            print(f"\nstopped; the same command resumes from {checkpoint}")
+            print(f"stopped; the same command resumes from {checkpoint}")
         raise
     if record is None:
         return  # the first process writes

@@ -4,13 +4,14 @@ import argparse
 import math
 from dataclasses import fields
 
-from allora_lab.checks import require_positive, require_type
+from allora_lab.checks import require_at_most, require_positive, require_type
 from allora_lab.config import RunConfig, config_from
 from allora_lab.data.batches import batches_an_epoch
 from allora_lab.data.datasets import load_dataset
 from allora_lab.experiments.sweep import read_toml
 from allora_lab.flags import targets_in
 from allora_lab.methods import get_method
+from allora_lab.settings import LARGEST_COUNT
 
 
 def config_of(options: argparse.Namespace) -> RunConfig:
@@ -43,6 +44,7 @@ def steps_of(config: RunConfig, epochs: float) -> int:
     """Return the steps of so many passes over a run's training data: at least one, rounded up."""
     require_type("epochs", epochs, float)
     require_positive("epochs", epochs)
+    require_at_most("epochs", epochs, LARGEST_COUNT)
     rows = len(load_dataset(config.dataset).train.first(config.train_size))
     if get_method(config.method).splits_train:
         rows = (rows + 1) // 2  # A and B learn from the first half

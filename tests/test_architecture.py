@@ -55,7 +55,7 @@ MAY_IMPORT = {
     },
     "figures": {"config", "experiments", "plots", "theory", "training"},
     "panels": {"allocation", "config", "experiments", "methods", "plots", "theory", "training"},
-    "run_options": {"checks", "config", "data", "experiments", "flags", "methods"},
+    "run_options": {"checks", "config", "data", "experiments", "flags", "methods", "settings"},
     "commands": {
         *("checks", "config", "data", "experiments", "export", "figures", "files"),
         *("methods", "planning", "run_options", "training"),

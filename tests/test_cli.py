@@ -190,11 +190,12 @@ def test_ctrl_c_leaves_a_checkpoint_that_the_same_command_resumes(tmp_path, monk
     words = ["run", "--method", "allora", *SHORT, "--steps", "3"]
     assert main([*words, "--out", "whole"]) == 0
 
-    def press(_title, _steps):
-        return lambda progress: progress.done == 1 and signal.raise_signal(signal.SIGINT)
+    def press(_bar, progress):
+        if progress.done == 1:
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "StepBar", press)
+        patch.setattr(commands.StepBar, "__call__", press)
         assert main(words) == 130
     assert "resumes from" in capsys.readouterr().out
     assert [p.suffix for p in (tmp_path / "out").iterdir()] == [".safetensors"]

@@ -78,20 +78,32 @@ def test_a_failed_write_leaves_the_record_as_it_was(folder):
     assert [p.name for p in folder.iterdir()] == ["throughput.json"]
 
 
-def test_panels_and_scores_are_quoted_from_their_records(folder):
+def program(path):
+    """Return a program of this repository as a module, without running it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_panels_are_quoted_from_their_record(folder):
     write(folder, "panels", {"one": [0.010, 0.030, 0.011], "two": [0.050]})
     assert "2 panels redraw in 11 to 50 ms" in benchmarks.redraw_sentences()
-    times = {"padded": 6.0, "one length": 3.0}
-    plain = {f"plain, {key}": [value] for key, value in times.items()}
-    write(folder, "scores", {**plain, **{f"replayed, {key}": [1.0] for key in times}}, ranks=288)
+
+
+def test_scores_are_quoted_from_their_record(folder, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    scores = program(REPOSITORY / "benchmarks" / "scores.py")
+    turns = [{"wall": 9.0, "cpu": 1.0}, {"wall": 9.0, "cpu": 3.0}]
+    row = {"plain_seconds": {"wall": 9.0, "cpu": 12.0}, "replayed_seconds": turns}
+    figures = scores.record_of({"padded": row, "one length": row}, 288, 2)
+    benchmarks.write_measured(folder / "scores.json", figures)
+    assert "288 ranks" in benchmarks.score_sentences()
     assert "6.00 (one round" in benchmarks.score_sentences()
 
 
 def test_binder_is_quoted_from_its_record(folder):
-    path = REPOSITORY / "binder" / "measure.py"
-    spec = importlib.util.spec_from_file_location("measure", path)
-    measure = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(measure)
+    measure = program(REPOSITORY / "binder" / "measure.py")
     peaks = {"06_norms": 782.0, "08_ranks": 1510.2, "00_start": 443.4, "JupyterLab": 92.0}
     rows = {name: {"seconds": 1.0, "live": 1, "peak": peak} for name, peak in peaks.items()}
     measure.write_record(folder / "binder.json", rows, "one CPU, no network")
@@ -148,9 +160,9 @@ def test_records_of_this_repository_are_of_committed_code():
 
 @pytest.mark.parametrize("name", ["throughput", "gradient-variance", "panels"])
 def test_a_tiny_run_makes_a_record_that_is_quoted(folder, name):
-    program = REPOSITORY / "benchmarks" / f"{name.replace('-', '_')}.py"
+    path = REPOSITORY / "benchmarks" / f"{name.replace('-', '_')}.py"
     target = str(folder / f"{name}.json")
-    command = [sys.executable, str(program), "--tiny", "--rounds", "1", "--json", target]
+    command = [sys.executable, str(path), "--tiny", "--rounds", "1", "--json", target]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "not recorded" not in SENTENCES[name]()

@@ -189,7 +189,8 @@ def test_a_row_chosen_after_the_data_is_shown_and_decides_nothing(measures):
     assert found.verdict == "open"
     assert [row.outcome for row in found.rows] == [CANNOT_TELL, SUPPORTS]
     assert "decides nothing" in found.rows[1].words()
-    assert judge_all([a_claim("holds", measures("n", FAR), late)])["x"].verdict == "holds"
+    unsure = measures("unsure", WIDE, chosen="after the data")
+    assert judge_all([a_claim("holds", measures("n", FAR), unsure)])["x"].verdict == "holds"
 
 
 def test_the_printed_size_decides_only_a_claim_about_the_size(measures, monkeypatch):
