@@ -72,6 +72,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     )
     output.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     output.add_argument(
+        "--fresh", action="store_true", help="train anew even if the run is recorded"
+    )
+    output.add_argument(
         "--deterministic", action="store_true", help="kernels that repeat themselves"
     )
     output.add_argument(

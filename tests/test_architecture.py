@@ -56,9 +56,10 @@ MAY_IMPORT = {
     "figures": {"config", "experiments", "plots", "theory", "training"},
     "panels": {"allocation", "config", "experiments", "methods", "plots", "theory", "training"},
     "run_options": {"checks", "config", "data", "experiments", "flags", "methods", "settings"},
+    "run_files": {"config", "experiments", "export", "files", "locks"},
     "commands": {
         *("checks", "config", "data", "experiments", "export", "figures", "files"),
-        *("methods", "planning", "run_options", "training"),
+        *("methods", "planning", "run_files", "run_options", "training"),
     },
     "sweep_commands": {
         *("checks", "commands", "config", "experiments", "files", "locks", "training"),

@@ -18,8 +18,8 @@ TYPES = {  # of the fields that are plain values
     "processes": int,
     "tokens_per_second": float | None,
     "code_dirty": bool | None,
-    **dict.fromkeys(("run_id", "model_revision", "dataset_revision", "device"), str),
-    **dict.fromkeys(("finished_at",), str),
+    **dict.fromkeys(("run_id", "model_revision", "dataset_revision"), str),
+    **dict.fromkeys(("device", "finished_at"), str),
     "code_commit": str | None,
 }
 LEAST = {"trainable_parameters": 1, "processes": 1, "train_seconds": 0, "peak_memory_bytes": 0}
@@ -86,7 +86,7 @@ def require_values(path: Path, values: Mapping[str, Any], steps: int) -> None:
             require_type(name, values[name], TYPES[name])
         for name in LEAST.keys() & values.keys():
             require_at_least(name, values[name], LEAST[name])
-        datetime.fromisoformat(values["finished_at"])
+        _require_time(values["finished_at"])
         _require_metrics(values["metrics"])
         require_trace(values["trace"], steps)
         require_kind("packages", values["packages"], dict, "a table of versions")
@@ -99,6 +99,15 @@ def require_values(path: Path, values: Mapping[str, Any], steps: int) -> None:
                 require_kind("each of label_names", name, str, "text")
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; {REMEDY}") from None
+
+
+def _require_time(value: str) -> None:
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(
+            f"finished_at must be a date and time such as 2026-01-31T12:00:00, got {shortened(value)}"
+        ) from None
 
 
 def _require_metrics(metrics: object) -> None:

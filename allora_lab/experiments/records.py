@@ -119,7 +119,7 @@ def look_up(folder: str, configs: Iterable[RunConfig]) -> Found:
         for path in sorted(paths, key=lambda path: path.parent != own):
             try:
                 record = _read_once(path, *stamp(path))
-                require_same_data(path, record)
+                _require_same_data(path, record)
             except (ValueError, OSError) as error:
                 problems += [str(error)] if path.parent == own else []
             else:
@@ -161,17 +161,19 @@ def _read_once(path: Path, _number: int, _changed_at: int) -> RunRecord:
     return read_record(path)
 
 
-def require_same_data(path: Path, record: RunRecord) -> None:
-    """Raise ValueError if a record is of a user's file that has other content now.
+def changed_data(record: RunRecord) -> bool:
+    """Return whether a record is of a user's file that has other content now.
 
     A file that is no longer there cannot be compared, and its record counts.
     """
-    dataset = record.config["dataset"]
-    now = own_revision(dataset)
-    if now not in (None, record.dataset_revision):
+    return own_revision(record.config["dataset"]) not in (None, record.dataset_revision)
+
+
+def _require_same_data(path: Path, record: RunRecord) -> None:
+    if changed_data(record):
         raise ValueError(
-            f"{dataset} changed since {path} was recorded: put the old file back to use the record; "
-            "otherwise the run is made anew on the new content"
+            f"{record.config['dataset']} changed since {path} was recorded: put the old file back to "
+            "use the record; otherwise the sweep makes the run anew and keeps the old record"
         )
 
 

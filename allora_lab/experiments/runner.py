@@ -165,6 +165,30 @@ def require_shareable(config: RunConfig, processes: Processes) -> None:
         )
 
 
+def _loaded(config: RunConfig, *, trust_remote_code: bool = False) -> tuple[Dataset, LoadedModel]:
+    """Return the data of a run and its adapted model, whose labels have their names."""
+    dataset = load_dataset(config.dataset)
+    loaded = build_adapted(config, number_of_labels(dataset), trust_remote_code=trust_remote_code)
+    dataset = in_template(dataset, loaded.tokenizer)
+    name_labels(loaded.model, dataset)
+    return dataset, loaded
+
+
+def restored_model(
+    config: RunConfig, checkpoint: Path, *, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Return the model of a finished run, with the adapters that its checkpoint holds.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint is damaged, or of another run, other data or another model.
+    """
+    dataset, loaded = _loaded(config, trust_remote_code=trust_remote_code)
+    fine_tune(config, loaded, dataset, checkpoint=checkpoint)  # no step is left to do
+    return loaded.model
+
+
 def run(
     config: RunConfig,
     *,
@@ -186,17 +210,13 @@ def run(
 
     A checkpoint, when one is named, is resumed from if it exists.  At the end it holds the trained
     adapters: keep it, or remove it once the record is written.  `on_built` is given the adapted model
-    before training; the model is trained in place.
-    `on_note` is given each sentence about the data: what is held out, left out or cut.
+    before training, which changes it in place.  `on_note` is given each sentence about the data.
     `trust_remote_code` is as in `load_model`.  `deterministic` allows only kernels that repeat themselves, which matters on CUDA.
     """
     require_shareable(config, processes)
     where = environment.resolve_device(device)
     commit, dirty = environment.code_version()
-    dataset = load_dataset(config.dataset)
-    loaded = build_adapted(config, number_of_labels(dataset), trust_remote_code=trust_remote_code)
-    dataset = in_template(dataset, loaded.tokenizer)
-    name_labels(loaded.model, dataset)
+    dataset, loaded = _loaded(config, trust_remote_code=trust_remote_code)
     for note in dataset.notes:
         on_note(note)
     model = loaded.model.to(where)
