@@ -1,5 +1,6 @@
 """A sweep on Dask: workers make the runs, this process writes each record as it arrives."""
 
+import logging
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ from allora_lab.locks import claimed
 from allora_lab.training.interrupt import deferred_interrupt
 
 CONNECT_SECONDS = 10.0
+NOISY = ("distributed", "distributed.client", "tornado.application", "asyncio")
 POLL_SECONDS = 1.0  # how often Ctrl-C, and workers that came or went, are looked for
 # a terminal sends Ctrl-C to a local cluster's workers too, which this process closes by itself
 DEAF_TO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
@@ -56,6 +58,20 @@ def local_cluster(workers: int, resources: Mapping[str, float]) -> Iterator[str]
         )
     with cluster:
         yield cluster.scheduler_address
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Dask's own reports of lost connections, with their tracebacks, from the user's terminal."""
+    loggers = [logging.getLogger(name) for name in NOISY]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def connect(scheduler: str) -> Client:
@@ -205,6 +221,7 @@ def run_sweep_distributed(
         return Counter()
     threads = threads_of_each(workers) if scheduler is None else None
     with ExitStack() as stack:
+        stack.enter_context(quiet())
         address = scheduler or stack.enter_context(local_cluster(workers, asked))
         client = stack.enter_context(connect(address))
         dispatch = Dispatch(client, sweep.name, device, threads, asked, on_done)
