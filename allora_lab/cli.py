@@ -11,6 +11,7 @@ from allora_lab import __version__
 from allora_lab.checks import SPOKEN, is_for_the_user
 from allora_lab.flags import Parser, add_settings, number, whole
 from allora_lab.settings import OPTIMIZATION
+from allora_lab.training.interrupt import Terminated, sigterm_raises
 
 SWEEP_ACTIONS = ("sweep", "status", "tables", "pages")
 BUG = "This is a bug in allora_lab or in a library it uses: please report it with this traceback."
@@ -70,6 +71,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--export", type=Path, metavar="DIR", help="write the trained adapter here, for PEFT"
     )
     output.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    output.add_argument(
+        "--fresh", action="store_true", help="train anew even if the run is recorded"
+    )
     output.add_argument(
         "--deterministic", action="store_true", help="kernels that repeat themselves"
     )
@@ -177,7 +181,7 @@ def _require_one_process(action: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; bad input prints one sentence and returns 2, Ctrl-C returns 130.
+    """Run one command; bad input prints one sentence and returns 2, Ctrl-C returns 130, SIGTERM 143.
 
     Any other exception is a bug: it leaves with its traceback and a note that says so.
     """
@@ -189,7 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = plan_command if options.action == "plan" else module
         action: Callable[[argparse.Namespace], None] = getattr(module, options.action)
         _require_one_process(options.action)
-        action(options)
+        with sigterm_raises():
+            action(options)
     except SPOKEN as error:
         if not is_for_the_user(error):
             error.add_note(BUG)
@@ -198,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exception(error)
         print(f"allora-lab: {_sentence(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("allora-lab: stopped", file=sys.stderr)
-        return 130
+        return 143 if isinstance(error, Terminated) else 130
     return 0

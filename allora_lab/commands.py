@@ -29,6 +29,7 @@ from allora_lab.methods import METHODS
 from allora_lab.planning.advice import smallest_change
 from allora_lab.planning.memory import GIB, step_memory, usable_bytes
 from allora_lab.planning.shapes import default_targets_of, read_shape
+from allora_lab.run_files import RunFiles, print_result
 from allora_lab.run_options import config_of
 from allora_lab.training.checkpoint import Progress
 from allora_lab.training.processes import Processes, joined
@@ -162,22 +163,37 @@ def out_of_memory(config: RunConfig) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fine-tune once, on all the processes a launcher started; see `_run`."""
+    """Fine-tune once, on all the processes a launcher started, unless the run is recorded."""
     with contextlib.ExitStack() as stack:
         processes, device = stack.enter_context(joined(options.device))
         if not processes.is_first:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        _run(options, processes, device)
+        files = RunFiles(options.out, _config(options))
+        if processes.is_first:
+            require_writable(options.out)
+            stack.enter_context(files.claimed())
+        record = files.earlier(is_fresh=options.fresh) if processes.is_first else None
+        if not processes.agree(record is not None):
+            _run(options, files, processes, device)
+        elif record:
+            print(f"{files.record} has this run already; --fresh trains it anew")
+            print_result(record)
+            if options.export:
+                files.export(options.export, trust_remote_code=options.trust_remote_code)
+                print(f"wrote the adapter as PEFT reads it to {options.export}")
 
 
-def _run(options: argparse.Namespace, processes: Processes, device: str) -> None:
-    """Fine-tune once and write the record; resume when a checkpoint of the same run is there."""
+def _config(options: argparse.Namespace) -> RunConfig:
+    """Return what the flags and the file ask for; targets that neither names are the model's own."""
     config = config_of(options)
-    if not (options.target_modules or options.config or options.trust_remote_code):
-        targets = default_targets_of(config.model, model_task(config))
-        config = config.with_changes(target_modules=targets)
-    if processes.is_first:  # two that try a folder at once would remove each other's trial file
-        require_writable(options.out)
+    if options.target_modules or options.config or options.trust_remote_code:
+        return config
+    return config.with_changes(target_modules=default_targets_of(config.model, model_task(config)))
+
+
+def _run(options: argparse.Namespace, files: RunFiles, processes: Processes, device: str) -> None:
+    """Fine-tune once and write the record; resume when a checkpoint of the same run is there."""
+    config, checkpoint = files.config, files.checkpoint
     models = []  # the one that is trained, when it is to be exported
 
     def keep(model: PreTrainedModel) -> None:
@@ -186,7 +202,6 @@ def _run(options: argparse.Namespace, processes: Processes, device: str) -> None
             require_writable(options.export)
             models.append(model)
 
-    checkpoint = options.out / f"{config.run_id}.safetensors"
     bar = StepBar(describe(config), config.steps)
     if checkpoint.exists():
         print(f"resuming from {checkpoint}")
@@ -206,21 +221,15 @@ def _run(options: argparse.Namespace, processes: Processes, device: str) -> None
     except torch.OutOfMemoryError:
         raise ValueError(out_of_memory(config)) from None
     except KeyboardInterrupt:
+        without = ", without --fresh," if options.fresh else ""
         if checkpoint.exists():
-            print(f"stopped; the same command resumes from {checkpoint}")
+            print(f"stopped; the same command{without} resumes from {checkpoint}")
         raise
     if record is None:
         return  # the first process writes
-    path = options.out / f"{config.run_id}.json"
-    write_record(path, record)
-    if record.tokens_per_second is not None:
-        memory = record.peak_memory_bytes / 2**30
-        print(f"{record.tokens_per_second:,.0f} tokens a second, peak memory {memory:.2f} GiB")
-    shown = ", ".join(
-        f"{name.removeprefix('eval_').replace('_', ' ')} {value:.3f}"
-        for name, value in record.metrics.items()
-    )
-    print(f"{config.eval_split} {shown}; wrote {path}")
+    write_record(files.record, record)
+    print_result(record)
+    print(f"wrote {files.record}")
     for model in models:
         export_peft(model, options.export)
         print(f"wrote the adapter as PEFT reads it to {options.export}")

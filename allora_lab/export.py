@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -191,7 +191,7 @@ def export_peft(
     with written_whole(folder / CONFIG) as config_file, written_whole(folder / WEIGHTS) as weights:
         remove_sidecar(folder)
         config_file.write_text(json.dumps(config, indent=2) + "\n")
-        save_file(tensors, weights, {"format": "pt"})
+        weights.write_bytes(save(tensors, {"format": "pt"}))
     first = next(iter(layers.values()))
     method = SIDECAR_OF.get(type(first))
     if method:

@@ -13,10 +13,12 @@ from allora_lab.checks import require_at_least, require_at_most
 from allora_lab.commands import describe, print_table
 from allora_lab.config import RunConfig
 from allora_lab.experiments.environment import resolve_device
+from allora_lab.experiments.records import look_up
 from allora_lab.experiments.sweep import Sweep, read_sweep
 from allora_lab.experiments.sweep_run import checkpoint_path, run_sweep
 from allora_lab.experiments.sweep_tables import sweep_tables, to_csv
 from allora_lab.files import REPOSITORY, require_writable, results_folder, written_whole
+from allora_lab.locks import abandoned_removed
 from allora_lab.training.checkpoint import Progress
 
 MOST_WORKERS = 1024
@@ -71,10 +73,14 @@ def sweep(options: argparse.Namespace) -> None:
     pending = len(plan.pending(*share, retry_failed=options.retry_failed))
     failed = 0 if options.retry_failed else state_of(plan)["failed"]
     apart = f"; {failed} failed before (--retry-failed tries them again)" if failed else ""
+    print_problems(plan)
     print(f"{plan.name}: {len(plan.configs)} runs, {pending} of this share to run{apart}")
     if options.dry_run or not pending:
         return
-    require_writable(results_folder() / plan.name)
+    where = results_folder() / plan.name
+    require_writable(where)
+    for folder in ("unfinished", "failed"):
+        abandoned_removed(where / folder)
     bar = SweepBar(pending)
     if options.scheduler or options.workers > 1:
         report(plan.name, on_dask(plan, options, bar))
@@ -87,6 +93,7 @@ def sweep(options: argparse.Namespace) -> None:
             parts=options.parts,
             retry_failed=options.retry_failed,
             on_run=bar.on_run,
+            on_note=bar.bar.write,
         )
         bar.move(pending)
     report(plan.name, counts)
@@ -113,10 +120,18 @@ def on_dask(plan: Sweep, options: argparse.Namespace, bar: SweepBar) -> Counter[
         )
 
 
+def print_problems(plan: Sweep) -> None:
+    """Print one line for each file of a sweep that does not count as a record."""
+    for problem in look_up(plan.name, plan.configs).problems:
+        print(f"not counted: {problem}")
+
+
 def report(name: str, counts: Counter[str]) -> None:
     """Say what became of the runs."""
     where = results_folder() / name
     print(f"{counts['recorded']} recorded in {where}")
+    if counts["elsewhere"]:
+        print(f"{counts['elsewhere']} left to another process that makes or has made them")
     if counts["failed"]:
         print(f"{counts['failed']} failed: see the tracebacks in {where / 'failed'}")
 
@@ -140,14 +155,17 @@ def sweep_files() -> list[Path]:
 
 def status(options: argparse.Namespace) -> None:
     """Say how far each sweep is."""
-    rows = []
+    rows, plans = [], []
     for path in options.files or sweep_files():
         plan = read_sweep(path)
         state = state_of(plan)
         columns = ("recorded", "failed", "unfinished", "to run")
         row = {"sweep": plan.name, "runs": len(plan.configs), **{c: state[c] for c in columns}}
         rows.append(row)
+        plans.append(plan)
     print_table(rows)
+    for plan in plans:
+        print_problems(plan)
 
 
 def tables(options: argparse.Namespace) -> None:
@@ -155,6 +173,7 @@ def tables(options: argparse.Namespace) -> None:
     require_writable(options.out)
     for path in options.files or sweep_files():
         plan = read_sweep(path)
+        print_problems(plan)
         if state_of(plan)["recorded"] == 0:
             print(f"{plan.name}: no run is recorded yet: allora-lab sweep {path}\n")
             continue

@@ -201,9 +201,55 @@ def test_ctrl_c_leaves_a_checkpoint_that_the_same_command_resumes(tmp_path, monk
     assert [p.suffix for p in (tmp_path / "out").iterdir()] == [".safetensors"]
     assert main(words) == 0
     assert "resuming from" in capsys.readouterr().out
-    (whole,), (resumed,) = (tmp_path / "whole").iterdir(), (tmp_path / "out").iterdir()
+    (whole,), (resumed,) = ((tmp_path / name).glob("*.json") for name in ("whole", "out"))
     traces = [json.loads(path.read_text())["trace"] for path in (whole, resumed)]
     assert traces[0] == traces[1]
+
+
+def test_a_finished_run_is_not_trained_again_and_can_be_exported_later(tmp_path, capsys):
+    words = ["run", "--method", "allora", *SHORT]
+    assert main([*words, "--export", "first"]) == 0
+    (record,) = (tmp_path / "out").glob("*.json")
+    before = record.stat().st_mtime_ns, record.read_text()
+    capsys.readouterr()
+    assert main([*words, "--export", "later"]) == 0
+    assert "--fresh" in capsys.readouterr().out
+    assert (record.stat().st_mtime_ns, record.read_text()) == before
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "later" / name).read_bytes()
+
+    assert main([*words, "--fresh"]) == 0
+    kept = record.with_name(f"{record.stem}.earlier.json")
+    assert kept.read_text() == before[1] != record.read_text()
+
+    record.with_suffix(".safetensors").unlink()
+    assert main([*words, "--export", "last"]) == 2
+    assert "--fresh" in capsys.readouterr().err
+    assert not (tmp_path / "last").exists()
+
+
+def test_a_damaged_record_is_kept_and_the_run_made_again(tmp_path, capsys):
+    words = ["run", "--method", "lora", *SHORT]
+    assert main(words) == 0
+    (record,) = (tmp_path / "out").glob("*.json")
+    record.write_text("{}")
+    assert main(words) == 0
+    assert "damaged" in capsys.readouterr().out
+    assert json.loads(record.read_text())["metrics"]
+    assert record.with_name(f"{record.stem}.damaged.json").read_text() == "{}"
+
+
+def test_a_run_on_data_that_changed_is_refused_until_it_is_fresh(tmp_path, capsys):
+    data = tmp_path / "rows.csv"
+    rows = ["text,label", *(f"row {i},{i % 2}" for i in range(40))]
+    data.write_text("\n".join(rows))
+    words = ["run", "--method", "lora", *SHORT, "--dataset", str(data)]
+    assert main(words) == 0
+    data.write_text("\n".join([*rows, "another row,1"]))
+    assert main(words) == 2
+    assert "changed" in capsys.readouterr().err
+    assert main([*words, "--fresh"]) == 0
+    assert len([*(tmp_path / "out").glob("*.earlier.json")]) == 1
 
 
 def test_figure_escape_writes_the_numbers_and_the_picture_from_the_records(tmp_path):

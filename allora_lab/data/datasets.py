@@ -8,6 +8,7 @@ from allora_lab.checks import require_known
 from allora_lab.data.commonsense import commonsense_files, load_commonsense
 from allora_lab.data.e2e import e2e_files, load_e2e
 from allora_lab.data.own import holds_texts, is_own, load_own
+from allora_lab.data.own_files import revision_of
 from allora_lab.data.prompts import PromptDataset
 from allora_lab.data.text import DATASETS, TextDataset, load_text
 
@@ -78,6 +79,13 @@ def prompt_set(key: str) -> PromptSetInfo | None:
     if _is_listed(key):
         return PROMPT_SETS.get(key)
     return None if holds_texts(key) else OWN_PROMPTS
+
+
+def own_revision(key: str) -> str | None:
+    """Return the digest of a user's file or folder as it is now; None for other sets, or if absent."""
+    if key in DATASETS or key in PROMPT_SETS or not is_own(key) or not Path(key).exists():
+        return None
+    return revision_of(Path(key))
 
 
 def load_dataset(key: str) -> TextDataset | PromptDataset:

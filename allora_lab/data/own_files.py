@@ -56,8 +56,16 @@ def read_own(path: Path) -> OwnRows:
         if not file.is_file():
             raise FileNotFoundError(f"there is no file {file}: correct the name of the data set")
     rows = {split: [*_rows(file)] for split, file in files.items()}
-    revision = digest_of([*files.values()]) if path.is_dir() else sha256_of(path)
-    return OwnRows(rows, None, revision)
+    return OwnRows(rows, None, revision_of(path))
+
+
+def revision_of(path: Path) -> str:
+    """Return the digest of a file's or folder's content, as `read_own` gives it; raises as that."""
+    if not path.is_dir():
+        return sha256_of(path)
+    if any((path / name).is_file() for name in SAVED):
+        return digest_of(_saved_files(path))
+    return digest_of([*_split_files(path).values()])
 
 
 def first_row(path: Path) -> Numbered | None:
@@ -149,13 +157,17 @@ def _saved(folder: Path) -> OwnRows:
         raise FileNotFoundError(f"{folder} has the splits {', '.join(found)}, and no train: add it")
     kind = found["train"].features.get("label")
     names = tuple(kind.names) if isinstance(kind, datasets.ClassLabel) else None
-    files = sorted(
+    return OwnRows(rows, names, digest_of(_saved_files(folder)))
+
+
+def _saved_files(folder: Path) -> list[Path]:
+    """Return the files of a folder of the library datasets, without those it caches."""
+    return sorted(
         path
         for end in ("arrow", "json")
         for path in folder.rglob(f"*.{end}")
         if not path.name.startswith("cache-")
     )
-    return OwnRows(rows, names, digest_of(files))
 
 
 def _saved_rows(part: Any, where: str) -> Iterator[Numbered]:

@@ -1,5 +1,6 @@
 """A sweep on Dask: workers make the runs, this process writes each record as it arrives."""
 
+import logging
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -21,11 +22,14 @@ except ModuleNotFoundError as error:
 from allora_lab.checks import require_at_least, require_positive
 from allora_lab.config import RunConfig
 from allora_lab.experiments.distributed_work import failure_of_killed, outcome_of, work
+from allora_lab.experiments.records import find_record
 from allora_lab.experiments.sweep import Sweep
 from allora_lab.experiments.sweep_run import checkpoint_path, keep
+from allora_lab.locks import claimed
 from allora_lab.training.interrupt import deferred_interrupt
 
 CONNECT_SECONDS = 10.0
+NOISY = ("distributed", "distributed.client", "tornado.application", "asyncio")
 POLL_SECONDS = 1.0  # how often Ctrl-C, and workers that came or went, are looked for
 # a terminal sends Ctrl-C to a local cluster's workers too, which this process closes by itself
 DEAF_TO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
@@ -56,6 +60,20 @@ def local_cluster(workers: int, resources: Mapping[str, float]) -> Iterator[str]
         yield cluster.scheduler_address
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Dask's own reports of lost connections, with their tracebacks, from the user's terminal."""
+    loggers = [logging.getLogger(name) for name in NOISY]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
 def connect(scheduler: str) -> Client:
     """Return a client of a scheduler; ConnectionError when none answers within 10 seconds."""
     try:
@@ -79,6 +97,7 @@ class Dispatch:
     on_done: Callable[[RunConfig, str], None]
     counts: Counter[str] = field(default_factory=Counter)
     at_hand: dict[Future, RunConfig] = field(default_factory=dict)
+    claims: dict[RunConfig, ExitStack] = field(default_factory=dict)
     done: SimpleQueue = field(default_factory=SimpleQueue)
     batch: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
@@ -92,7 +111,17 @@ class Dispatch:
         )
 
     def start(self, config: RunConfig) -> None:
-        """Send a run to the cluster, under a name that no other client's run has."""
+        """Send a run to the cluster, under a name that no other client's run has.
+
+        A run that another process on this results folder makes or has made is left out.
+        """
+        claim = ExitStack()
+        is_mine = claim.enter_context(claimed(checkpoint_path(self.sweep_name, config)))
+        if not is_mine or find_record(self.sweep_name, config):
+            claim.close()
+            self.counts["elsewhere"] += 1
+            return
+        self.claims[config] = claim
         future = self.client.submit(
             work,
             config.to_json(),
@@ -117,6 +146,7 @@ class Dispatch:
             checkpoint_path(self.sweep_name, config).unlink(missing_ok=True)
             self.counts[status] += 1
             self.on_done(config, status)
+        self.claims.pop(config).close()
 
     def finish_next(self) -> None:
         """Finish the run that ends within the next second, if one does."""
@@ -124,10 +154,12 @@ class Dispatch:
             self.finish(self.done.get(timeout=POLL_SECONDS))
 
     def finish_those_made(self) -> None:
-        """Keep what was made but not yet taken in, when the sweep breaks off."""
+        """Keep what was made but not yet taken in when the sweep ends; let go of the other runs."""
         for future in [f for f in self.at_hand if f.status == "finished"]:
             with suppress(ValueError, CancelledError, CommClosedError):
                 self.finish(future)
+        for claim in self.claims.values():
+            claim.close()
 
     def what_to_start(self) -> str:
         """Return the sentence for when no worker can take a run."""
@@ -151,7 +183,7 @@ def run_sweep_distributed(
     on_done: Callable[[RunConfig, str], None] = lambda _config, _status: None,
     on_wait: Callable[[str], None] = lambda _sentence: None,
 ) -> Counter[str]:
-    """Make the missing runs on Dask, and return how many were "recorded" and "failed".
+    """Make the missing runs on Dask, and return how many were "recorded", "failed" or "elsewhere".
 
     A worker has one run at a time; when it dies, that run alone is made again elsewhere.  A run that
     kills more workers than the scheduler's `allowed-failures` (3) is kept as failed.  Every record is
@@ -189,6 +221,7 @@ def run_sweep_distributed(
         return Counter()
     threads = threads_of_each(workers) if scheduler is None else None
     with ExitStack() as stack:
+        stack.enter_context(quiet())
         address = scheduler or stack.enter_context(local_cluster(workers, asked))
         client = stack.enter_context(connect(address))
         dispatch = Dispatch(client, sweep.name, device, threads, asked, on_done)

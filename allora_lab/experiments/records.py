@@ -1,4 +1,7 @@
-"""A record: everything known of one finished run, as one JSON file that is never edited."""
+"""A record: everything known of one finished run, as one JSON file that is never edited.
+
+This is the one place where the records of fine-tunes are read, checked and written.
+"""
 
 import json
 from collections.abc import Iterable
@@ -7,7 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from allora_lab.config import RunConfig, config_from
+from allora_lab.config import RunConfig
+from allora_lab.data.datasets import own_revision
+from allora_lab.experiments.record_values import checked_config, json_values, require_values
 from allora_lab.files import results_folder, written_whole
 
 
@@ -42,11 +47,7 @@ class RunRecord:
 
 
 NAMES = {field.name for field in fields(RunRecord)}
-NEWER = {
-    "tokens_per_second",
-    "processes",
-    "label_names",
-}  # which records made before it was measured lack
+NEWER = {"tokens_per_second", "processes", "label_names"}  # which older records lack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +68,26 @@ class FailedRun:
     finished_at: str
 
 
+@dataclass(frozen=True)
+class Found:
+    """The records there are of some runs, and one sentence about each file that does not count."""
+
+    records: dict[Path, RunRecord]
+    problems: tuple[str, ...]
+
+    @property
+    def run_ids(self) -> set[str]:
+        """Return the names of the runs that are recorded."""
+        return {record.run_id for record in self.records.values()}
+
+
 def record_path(folder: str, config: RunConfig) -> Path:
-    """Return where the record of a run stands: `results/<folder>/<run_id>.json`."""
+    """Return the path of a run's record: `results/<folder>/<run_id>.json`."""
     return results_folder() / folder / f"{config.run_id}.json"
 
 
 def failure_path(folder: str, config: RunConfig) -> Path:
-    """Return where a failed run is told of: `results/<folder>/failed/<run_id>.json`."""
+    """Return the path of a run's failure report: `results/<folder>/failed/<run_id>.json`."""
     return results_folder() / folder / "failed" / f"{config.run_id}.json"
 
 
@@ -87,17 +101,31 @@ def find_record(folder: str, config: RunConfig) -> Path | None:
 
 
 def found_records(folder: str, configs: Iterable[RunConfig]) -> list[Path]:
-    """Return the records there are of some runs, in their order, each as `find_record`.
+    """Return the records there are of some runs, in their order, each as `find_record`."""
+    return list(look_up(folder, configs).records)
 
-    Folders are listed once for all runs, not once a run.
+
+def look_up(folder: str, configs: Iterable[RunConfig]) -> Found:
+    """Return the records of some runs, in their order, and what is wrong with other files.
+
+    A file that is damaged does not count as a record, and stops nothing.  Neither counts a record
+    of a user's file whose content has changed since.  Problems are of the folder's own files; a
+    damaged file of another folder is that folder's to report.
     """
-    own, by_name, found = results_folder() / folder, _by_name(results_folder()), []
+    own, by_name = results_folder() / folder, _by_name(results_folder())
+    records, problems = {}, []
     for config in configs:
         paths = by_name.get(f"{config.run_id}.json", [])
-        mine = [path for path in paths if path.parent == own]
-        others = (path for path in paths if _is_run_record(path, *stamp(path)))
-        found += mine or [*others][:1]
-    return found
+        for path in sorted(paths, key=lambda path: path.parent != own):
+            try:
+                record = _read_once(path, *stamp(path))
+                _require_same_data(path, record)
+            except (ValueError, OSError) as error:
+                problems += [str(error)] if path.parent == own else []
+            else:
+                records[path] = record
+                break
+    return Found(records, tuple(problems))
 
 
 def _by_name(results: Path) -> dict[str, list[Path]]:
@@ -133,13 +161,43 @@ def _read_once(path: Path, _number: int, _changed_at: int) -> RunRecord:
     return read_record(path)
 
 
-@cache
-def _is_run_record(path: Path, _number: int, _changed_at: int) -> bool:
-    return _has_the_names(json.loads(path.read_text()))
+def changed_data(record: RunRecord) -> bool:
+    """Return whether a record is of a user's file that has other content now.
+
+    A file that is no longer there cannot be compared, and its record counts.
+    """
+    return own_revision(record.config["dataset"]) not in (None, record.dataset_revision)
 
 
-def _has_the_names(values: object) -> bool:
-    return isinstance(values, dict) and NAMES - NEWER <= values.keys() <= NAMES
+def _require_same_data(path: Path, record: RunRecord) -> None:
+    if changed_data(record):
+        raise ValueError(
+            f"{record.config['dataset']} changed since {path} was recorded: put the old file back to "
+            "use the record; otherwise the sweep makes the run anew and keeps the old record"
+        )
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Rename a file to NAME.<why>.json, or NAME.<why>-2.json and so on, and return the new path.
+
+    No record is ever lost: not one that is damaged, and not one that a newer run replaces.
+    """
+    number, to = 1, path.with_name(f"{path.stem}.{why}.json")
+    while to.exists():
+        number += 1
+        to = path.with_name(f"{path.stem}.{why}-{number}.json")
+    return path.rename(to)
+
+
+def make_room(path: Path) -> Path | None:
+    """Set aside what stands where a record is to be written; return its new path, or None."""
+    if not path.exists():
+        return None
+    try:
+        read_record(path)
+    except ValueError:
+        return set_aside(path, "damaged")
+    return set_aside(path, "earlier")
 
 
 def write_record(path: Path, record: RunRecord | FailedRun) -> None:
@@ -156,18 +214,10 @@ def read_record(path: Path) -> RunRecord:
     Raises
     ------
     ValueError
-        If the file is not JSON, lacks or adds a field, or its run_id is not its configuration's.
+        Naming the file, the field and the remedy, if the file is not JSON, lacks or adds a field,
+        a value is of a wrong type or out of range, or its run_id is not its configuration's.
     """
-    try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}): delete it and run again") from None
-    if not _has_the_names(values):
-        raise ValueError(f"{path} is not a record of this version: delete it and run again")
-    config = config_from(values["config"])
-    if values["run_id"] != config.run_id:
-        raise ValueError(
-            f"{path} was edited, or made by another version: its settings give the run_id "
-            f"{config.run_id}; delete it and run again"
-        )
+    values = json_values(path, "run", NAMES, NEWER)
+    config = checked_config(path, values)
+    require_values(path, values, config.steps)
     return RunRecord(**values)

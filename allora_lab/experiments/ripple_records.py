@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from allora_lab.config import RunConfig, config_from
+from allora_lab.config import RunConfig
 from allora_lab.experiments.demo import escape_config
+from allora_lab.experiments.record_values import checked_config, json_values
 from allora_lab.files import results_folder, written_whole
 
 FOLDER = "ripple"
@@ -81,16 +82,8 @@ def read_ripple(path: Path) -> RippleRecord:
         If the file is not JSON, lacks or adds a field, its run_id is not its configuration's, or
         its lists do not fit each other.
     """
-    try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}): delete it and record again") from None
-    if not isinstance(values, dict) or values.keys() != {f.name for f in fields(RippleRecord)}:
-        raise ValueError(
-            f"{path} is not a ripple record of this version: delete it and record again"
-        )
-    if values["run_id"] != config_from(values["config"]).run_id:
-        raise ValueError(f"{path} was edited: its settings give another run_id; record it again")
+    values = json_values(path, "ripple", {field.name for field in fields(RippleRecord)})
+    checked_config(path, values)
     record = RippleRecord(**values)
     _require_fitting(path, record)
     return record

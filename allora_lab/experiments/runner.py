@@ -141,6 +141,7 @@ def fine_tune(
         hook=build_hook(config, loaded, dataset, optimizer, data, other),
         processes=processes,
         checkpoint=checkpoint,
+        on_note=on_note,
         on_step=on_step,
         should_stop=should_stop,
     )
@@ -164,6 +165,30 @@ def require_shareable(config: RunConfig, processes: Processes) -> None:
         )
 
 
+def _loaded(config: RunConfig, *, trust_remote_code: bool = False) -> tuple[Dataset, LoadedModel]:
+    """Return the data of a run and its adapted model, whose labels have their names."""
+    dataset = load_dataset(config.dataset)
+    loaded = build_adapted(config, number_of_labels(dataset), trust_remote_code=trust_remote_code)
+    dataset = in_template(dataset, loaded.tokenizer)
+    name_labels(loaded.model, dataset)
+    return dataset, loaded
+
+
+def restored_model(
+    config: RunConfig, checkpoint: Path, *, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Return the model of a finished run, with the adapters that its checkpoint holds.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint is damaged, or of another run, other data or another model.
+    """
+    dataset, loaded = _loaded(config, trust_remote_code=trust_remote_code)
+    fine_tune(config, loaded, dataset, checkpoint=checkpoint)  # no step is left to do
+    return loaded.model
+
+
 def run(
     config: RunConfig,
     *,
@@ -183,18 +208,15 @@ def run(
     together, and the first alone evaluates, keeps the checkpoint and returns the record; methods that
     move ranks, and measuring the gradient's spread, are for one process (ValueError).
 
-    A checkpoint, when one is named, is resumed from if it exists and removed at the end.  `on_built`
-    is given the adapted model before training; it is trained in place, so who keeps it has it after.
-    `on_note` is given each sentence about the data: what is held out, left out or cut.
+    A checkpoint, when one is named, is resumed from if it exists.  At the end it holds the trained
+    adapters: keep it, or remove it once the record is written.  `on_built` is given the adapted model
+    before training, which changes it in place.  `on_note` is given each sentence about the data.
     `trust_remote_code` is as in `load_model`.  `deterministic` allows only kernels that repeat themselves, which matters on CUDA.
     """
     require_shareable(config, processes)
     where = environment.resolve_device(device)
     commit, dirty = environment.code_version()
-    dataset = load_dataset(config.dataset)
-    loaded = build_adapted(config, number_of_labels(dataset), trust_remote_code=trust_remote_code)
-    dataset = in_template(dataset, loaded.tokenizer)
-    name_labels(loaded.model, dataset)
+    dataset, loaded = _loaded(config, trust_remote_code=trust_remote_code)
     for note in dataset.notes:
         on_note(note)
     model = loaded.model.to(where)
@@ -207,8 +229,6 @@ def run(
         if progress.done < config.steps or not processes.is_first:
             return None
         result = final_scores(config, loaded, dataset, model)
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
     return RunRecord(
         run_id=config.run_id,
         config=config.to_json(),

@@ -22,7 +22,7 @@ from allora_lab.checks import require_at_most, require_kind, require_known
 from allora_lab.config import RunConfig, config_from
 from allora_lab.data.datasets import prompt_set
 from allora_lab.experiments.comparison_config import Comparison, comparisons_from
-from allora_lab.experiments.records import failure_path, found_records
+from allora_lab.experiments.records import failure_path, look_up
 from allora_lab.models.small_decoder import SMALL_DECODER
 
 LARGEST_SWEEP = 100_000  # runs of a block; the largest of this repository has a few hundred
@@ -45,7 +45,7 @@ class Sweep:
         A run that failed is not tried again, for it would most likely fail again, unless asked.
         """
         share = self.configs[part::parts]
-        done = {path.stem for path in found_records(self.name, share)}
+        done = look_up(self.name, share).run_ids
         return [
             config
             for config in share

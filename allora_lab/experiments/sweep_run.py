@@ -12,12 +12,15 @@ from allora_lab.experiments.records import (
     FailedRun,
     RunRecord,
     failure_path,
+    find_record,
+    make_room,
     record_path,
     write_record,
 )
 from allora_lab.experiments.runner import run
 from allora_lab.experiments.sweep import Sweep
 from allora_lab.files import results_folder
+from allora_lab.locks import claimed
 from allora_lab.training.checkpoint import Progress
 
 OnStep = Callable[[Progress], None]
@@ -33,6 +36,7 @@ def run_or_failure(
     *,
     device: str = "auto",
     checkpoint: Path | None = None,
+    on_note: Callable[[str], None] = lambda _note: None,
     on_step: OnStep = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunRecord | FailedRun | None:
@@ -43,7 +47,12 @@ def run_or_failure(
     """
     try:
         return run(
-            config, device=device, checkpoint=checkpoint, on_step=on_step, should_stop=should_stop
+            config,
+            device=device,
+            checkpoint=checkpoint,
+            on_note=on_note,
+            on_step=on_step,
+            should_stop=should_stop,
         )
     except (ArithmeticError, MemoryError, RuntimeError) as error:
         commit, dirty = environment.code_version()
@@ -61,13 +70,15 @@ def run_or_failure(
 
 
 def keep(sweep_name: str, config: RunConfig, outcome: RunRecord | FailedRun) -> str:
-    """Write a run's record, or tell of its failure apart; return "recorded" or "failed".
+    """Write a run's record, or its failure report; return "recorded" or "failed".
 
-    A run that is recorded after all is no longer among the failed.
+    A run that is recorded after all is no longer among the failed.  A damaged file in the record's
+    place, or a record of data that changed since, is renamed and kept (see `make_room`).
     """
     if isinstance(outcome, FailedRun):
         write_record(failure_path(sweep_name, config), outcome)
         return "failed"
+    make_room(record_path(sweep_name, config))
     write_record(record_path(sweep_name, config), outcome)
     failure_path(sweep_name, config).unlink(missing_ok=True)
     return "recorded"
@@ -83,24 +94,31 @@ def run_sweep(
     on_run: Callable[[int, int, RunConfig], OnStep] = lambda _done, _total, _config: (
         lambda _progress: None
     ),
+    on_note: Callable[[str], None] = lambda _note: None,
 ) -> Counter[str]:
-    """Run what is missing, and return how many runs were "recorded" and "failed".
+    """Run what is missing, and return how many runs were "recorded", "failed" or made "elsewhere".
 
     `part` of `parts` takes every `parts`-th run, for several processes side by side.  `on_run` is
-    told which run starts and gives what is called after each of its steps.  A kill at any instant
-    loses no finished run; the run at hand resumes from its last checkpoint to the same numbers.
+    called before each run and returns a callback that is invoked after every step.  A kill at any
+    instant loses no finished run; the current run resumes from its last checkpoint to the same
+    numbers.  A run that another process is making is left to it.
     """
     counts: Counter[str] = Counter()
     pending = sweep.pending(part, parts, retry_failed=retry_failed)
     for done, config in enumerate(pending):
         checkpoint = checkpoint_path(sweep.name, config)
-        outcome = run_or_failure(
-            config,
-            device=device,
-            checkpoint=checkpoint,
-            on_step=on_run(done, len(pending), config),
-        )
-        if outcome is not None:
-            counts[keep(sweep.name, config, outcome)] += 1
-            checkpoint.unlink(missing_ok=True)
+        with claimed(checkpoint) as is_mine:
+            if not is_mine or find_record(sweep.name, config):
+                counts["elsewhere"] += 1
+                continue
+            outcome = run_or_failure(
+                config,
+                device=device,
+                checkpoint=checkpoint,
+                on_note=on_note,
+                on_step=on_run(done, len(pending), config),
+            )
+            if outcome is not None:
+                counts[keep(sweep.name, config, outcome)] += 1
+                checkpoint.unlink(missing_ok=True)
     return counts

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from allora_lab.experiments.record_values import checked_config, json_values
 from allora_lab.experiments.variance_config import VarianceConfig, variance_config_from
 from allora_lab.files import results_folder, written_whole
 
@@ -64,19 +65,9 @@ def read_variance_record(path: Path) -> VarianceRecord:
         If the file is not JSON, lacks or adds a field, its run_id is not its configuration's, or
         an epoch or a batch size is missing.
     """
-    try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}): delete it and run again") from None
     names = {field.name for field in fields(VarianceRecord)}
-    if not isinstance(values, dict) or values.keys() != names:
-        raise ValueError(f"{path} is not a record of this version: delete it and run again")
-    config = variance_config_from(values["config"])
-    if values["run_id"] != config.run_id:
-        raise ValueError(
-            f"{path} was edited, or made by another version: its settings give the run_id "
-            f"{config.run_id}; delete it and run again"
-        )
+    values = json_values(path, "run of the gradient's spread", names)
+    config = checked_config(path, values, variance_config_from)
     try:
         measured = [row["epoch"] for row in values["epochs"]]
         is_whole = all(

@@ -7,19 +7,21 @@ is saved.  One file, written whole: a kill at any instant leaves the old checkpo
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from allora_lab.adapters.inject import adapter_state_dict, load_adapter_state_dict
 from allora_lab.allocation.hook import TrainingHook
+from allora_lab.checks import shortened
 from allora_lab.files import written_whole
+from allora_lab.training.trace import require_trace
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,17 @@ def save_checkpoint(
     optimizer: Optimizer,
     progress: Progress,
     hook: TrainingHook,
+    on_note: Callable[[str], None] | None = None,
 ) -> None:
-    """Write the checkpoint of a run, whole or not at all."""
+    """Write the checkpoint of a run, whole or not at all.
+
+    With `on_note` a run can go on without it: that it cannot be written is told, and not raised.
+
+    Raises
+    ------
+    OSError
+        With one sentence, when the disk is full or the folder cannot be written.
+    """
     tensors, rest = _split_state(optimizer.state_dict())
     weights = {f"model.{n}": t.contiguous() for n, t in adapter_state_dict(model).items()}
     hook_values, hook_tensors = hook.state()
@@ -85,8 +96,14 @@ def save_checkpoint(
         "hook": hook_values,
     }
     text, every = json.dumps(header), {**weights, **tensors}
-    with written_whole(path) as partial:
-        save_file(every, partial, {"allora_lab": text, "sha256": _digest(text, every)})
+    content = save(every, {"allora_lab": text, "sha256": _digest(text, every)})
+    try:
+        with written_whole(path) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        if on_note is None:
+            raise
+        on_note(f"{error}; the run goes on without this checkpoint")
 
 
 def _require_same_data(path: Path, found: str, wanted: str) -> None:
@@ -102,8 +119,32 @@ def _require_same_data(path: Path, found: str, wanted: str) -> None:
         found, wanted = run, wanted_run
 
 
+def _header(path: Path, text: str, steps: int | None) -> dict[str, Any]:
+    """Return what a checkpoint's header says; ValueError unless it is of the form that we write."""
+    kinds = {"run_id": str, "done": int, "trace": dict, "optimizer": dict}
+    try:
+        header = json.loads(text)
+        for key, kind in kinds.items():
+            if not isinstance(header, dict) or type(header.get(key)) is not kind:
+                raise ValueError(f"{key} is missing or of another type")
+        if not 0 <= header["done"] <= (header["done"] if steps is None else steps):
+            raise ValueError(f"done is {shortened(header['done'])} of {steps} steps")
+        require_trace(header["trace"], header["done"])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged or was altered ({error}): delete it and start the run anew"
+        ) from None
+    return header
+
+
 def load_checkpoint(
-    path: Path, *, run_id: str, model: nn.Module, optimizer: Optimizer, hook: TrainingHook
+    path: Path,
+    *,
+    run_id: str,
+    model: nn.Module,
+    optimizer: Optimizer,
+    hook: TrainingHook,
+    steps: int | None = None,
 ) -> Progress | None:
     """Restore a run from `path` and return where it stands, or None when there is no file.
 
@@ -124,7 +165,7 @@ def load_checkpoint(
         raise ValueError(f"{path} is not a checkpoint of allora_lab: name another file")
     if metadata.get("sha256") != _digest(metadata["allora_lab"], tensors):
         raise ValueError(f"{path} is damaged or was altered: delete it and start the run anew")
-    header = json.loads(metadata["allora_lab"])
+    header = _header(path, metadata["allora_lab"], steps)
     _require_same_data(path, header["run_id"], run_id)
     if header["run_id"] != run_id:
         raise ValueError(

@@ -84,6 +84,7 @@ def train(
     processes: Processes = ALONE,
     checkpoint: Path | None = None,
     save_every: int = 200,
+    on_note: Callable[[str], None] = lambda _note: None,
     on_step: Callable[[Progress], None] = lambda _progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
@@ -97,21 +98,22 @@ def train(
     the optimizer as they were.  `hook` is the method's own part (see `allocation.hook`); what it
     returns after a step is traced.  Of several `processes` each is given its share of the batch, and
     the first alone evaluates and saves.  `model(**batch)` must have a `.loss`.  `should_stop` is asked
-    before a step, `on_step` sees it after.  A checkpoint is written every `save_every`, and at the end.
+    before a step, `on_step` sees it after.  A checkpoint is written every `save_every`, and at the end;
+    `on_note` is given the sentence about one that a full disk keeps from being written.
 
     Returns the progress: `done` < `steps` if stopped; the trace has `loss` of every step (nats),
     and lists beside `step` with the norms (see `training.trace`).  Raises NonFiniteLossError at the
-    first loss that is not finite, and KeyboardInterrupt on Ctrl-C once the step at hand is saved.
+    first loss that is not finite, and KeyboardInterrupt on Ctrl-C or SIGTERM once the step is saved.
     """
     hook = hook or TrainingHook()
     resumed = checkpoint and load_checkpoint(
-        checkpoint, run_id=run_id, model=model, optimizer=optimizer, hook=hook
+        checkpoint, run_id=run_id, model=model, optimizer=optimizer, hook=hook, steps=steps
     )
     progress = resumed or Progress(0, append_row({}, {"step": 0, **measure(model)}))
     done, trace = progress.done, progress.trace
     processes.require_same(model, done)
-    evaluate = evaluate if processes.is_first else dict
-    saved = checkpoint if processes.is_first else None
+    evaluate, saved = (evaluate, checkpoint) if processes.is_first else (dict, None)
+    keep = (saved, run_id, model, optimizer)
     if eval_every and "evaluations" not in trace:
         append_row(trace, {"evaluations": {"step": 0, **evaluate()}})
     model.train()
@@ -138,9 +140,9 @@ def train(
                 append_row(trace, {"evaluations": {"step": done, **evaluate()}})
             on_step(Progress(done, trace))
             if saved and done < steps and done % save_every == 0:
-                save_checkpoint(saved, run_id, model, optimizer, Progress(done, trace), hook)
+                save_checkpoint(*keep, Progress(done, trace), hook, on_note)
 
         if saved:  # also of a finished run, whose evaluation may yet be interrupted
-            save_checkpoint(saved, run_id, model, optimizer, Progress(done, trace), hook)
+            save_checkpoint(*keep, Progress(done, trace), hook, on_note if done == steps else None)
         processes.wait()  # else another could look for the checkpoint before it is written
     return Progress(done, trace)

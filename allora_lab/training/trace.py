@@ -1,14 +1,19 @@
 """What is measured of the adapters at chosen steps, and how it is kept: one list a quantity."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from allora_lab.adapters.inject import adapted_layers
+from allora_lab.checks import shortened
 
 QUANTILES = (0.1, 0.5, 0.9)
+DEEPEST = 8  # tables in tables; those of the lab have five
+NUMBERS = {int, float, NoneType}  # None: not measured at that step
 
 
 def rounded(value: float) -> float:
@@ -56,3 +61,40 @@ def append_row(trace: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         else:
             trace.setdefault(key, []).append(value)
     return trace
+
+
+def require_trace(trace: object, done: int) -> None:
+    """Raise ValueError, naming the part, unless a value is the trace of a run after `done` steps.
+
+    A trace is a table of lists of finite numbers, tables inside it included; `loss` has a number
+    for every step, and `row_norm_mean` one for each of `step`.
+    """
+    if not isinstance(trace, dict):
+        raise ValueError(f"trace must be a table of lists, got {shortened(trace)}")  # noqa: TRY004
+    _require_lists("trace", trace, DEEPEST)
+    losses, steps = trace.get("loss", []), trace.get("step", [])
+    if not isinstance(losses, list) or len(losses) != done or None in losses:
+        raise ValueError(f"trace.loss must have a number for each of the {done} steps")
+    norms = trace.get("row_norm_mean")
+    if not steps or not isinstance(steps, list) or not all(isinstance(s, int) for s in steps):
+        raise ValueError("trace.step must be a list of whole numbers, at least one")
+    if steps != sorted(steps) or not 0 <= steps[0] <= steps[-1] <= done:
+        raise ValueError(f"trace.step must rise from 0 to {done} at most, got {shortened(steps)}")
+    if not isinstance(norms, list) or len(norms) != len(steps):
+        raise ValueError(f"trace.row_norm_mean must have {len(steps)} numbers, one for each step")
+
+
+def _require_lists(name: str, value: object, depth: int) -> None:
+    if isinstance(value, dict) and depth:
+        for key, part in value.items():
+            _require_lists(f"{name}.{key}", part, depth - 1)
+    elif not isinstance(value, list) or not _are_numbers(value, DEEPEST):
+        raise ValueError(f"{name} must be a list of finite numbers, got {shortened(value)}")
+
+
+def _are_numbers(values: Sequence[object], depth: int) -> bool:
+    kinds = set(map(type, values))
+    if kinds == {list}:
+        return depth > 0 and all(_are_numbers(part, depth - 1) for part in values)
+    largest = sys.float_info.max
+    return kinds <= NUMBERS and all(v is None or -largest <= v <= largest for v in values)

@@ -229,7 +229,7 @@ def test_a_record_of_another_version_of_the_package_is_refused():
         outcome_of(SHORT, {"worker": "w", "status": "recorded", "record": other})
 
 
-def test_a_scheduler_that_goes_away_is_one_sentence_after_what_to_start():
+def test_a_scheduler_that_goes_away_is_one_sentence_after_what_to_start(capfd):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -251,6 +251,7 @@ def test_a_scheduler_that_goes_away_is_one_sentence_after_what_to_start():
     finally:
         scheduler.kill()
         scheduler.wait()
+    assert "Traceback" not in capfd.readouterr().err
     (sentence,) = told
     assert f'`dask worker {address} --nthreads 1 --resources "GPU=1"`' in sentence
 

@@ -49,7 +49,14 @@ def test_a_stopped_run_gives_no_record_and_resumes_to_the_same_one(record, tmp_p
     stopped = run(CONFIG, device="cpu", checkpoint=path, should_stop=lambda: next(asked) == 2)
     assert stopped is None
     assert without_clock(run(CONFIG, device="cpu", checkpoint=path)) == without_clock(record)
-    assert not path.exists()
+
+
+def test_a_finished_run_is_lost_by_no_kill_before_its_record_is_written(record, tmp_path):
+    path, done = tmp_path / "run.safetensors", []
+    run(CONFIG, device="cpu", checkpoint=path)
+    again = run(CONFIG, device="cpu", checkpoint=path, on_step=done.append)
+    assert done == []
+    assert (again.trace, again.metrics) == (record.trace, record.metrics)
 
 
 def test_a_record_says_what_was_run_and_where(record):

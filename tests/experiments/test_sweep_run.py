@@ -128,6 +128,30 @@ def test_ctrl_c_stops_with_one_word_and_the_same_command_goes_on(
     assert_same_as(uninterrupted, results, sweep_file)
 
 
+def test_sigterm_saves_the_step_at_hand_and_the_same_command_goes_on(
+    uninterrupted, results, sweep_file
+):
+    process = command(long_sweep(sweep_file))
+    wait_for(lambda: len(list(results.glob("small/*.json"))) == 3, process)
+    wait_for(lambda: list(results.glob("small/unfinished/.*claim*")), process)
+    process.send_signal(signal.SIGTERM)
+    assert "allora-lab: stopped" in process.communicate(timeout=120)[1]
+    assert process.returncode == 143
+    assert not list(results.rglob(".*"))
+    for path in results.glob("small/unfinished/*"):
+        path.unlink()
+    assert_same_as(uninterrupted, results, sweep_file)
+
+
+def test_two_sweeps_on_one_folder_make_each_run_once(uninterrupted, results, sweep_file):
+    processes = [command(sweep_file) for _ in range(2)]
+    for process in processes:
+        process.communicate(timeout=240)
+        assert process.returncode == 0
+    assert_same_as(uninterrupted, results, sweep_file)
+    assert not list(results.rglob("*.earlier.json"))
+
+
 def test_a_stopped_run_resumes_from_its_checkpoint_to_the_same_record(
     uninterrupted, results, sweep_file, capsys
 ):
@@ -228,7 +252,7 @@ def asked(monkeypatch):
     """Give the settings and the other arguments of every run that is started; none is trained."""
     started = []
 
-    def run(config, *, device, checkpoint, on_step, should_stop):
+    def run(config, *, device, checkpoint, on_note, on_step, should_stop):
         on_step("a step")
         if checkpoint:
             checkpoint.parent.mkdir(parents=True, exist_ok=True)

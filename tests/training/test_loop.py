@@ -1,10 +1,15 @@
 """The loop on a tiny random BERT with its dropout and LoRA's on: stop, kill, resume, refuse."""
 
 import functools
+import json
+import resource
 import signal
+from contextlib import contextmanager
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import BertConfig, BertForSequenceClassification
 
 from allora_lab import inject_adapters
@@ -12,6 +17,8 @@ from allora_lab.adapters.allora_update import wrap_optimizer
 from allora_lab.data.batches import EncodedSplit, batch_at
 from allora_lab.methods import METHODS
 from allora_lab.training import loop
+from allora_lab.training.checkpoint import _digest
+from allora_lab.training.interrupt import Terminated
 from allora_lab.training.loop import NonFiniteLossError, train
 from allora_lab.training.optimizers import build_optimizer
 
@@ -130,6 +137,82 @@ def test_ctrl_c_finishes_the_step_saves_and_resumes_to_the_same_bits(moment, tmp
     assert_same(fresh[0], whole[0])
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_sigterm_saves_the_step_at_hand_as_ctrl_c_does(number, tmp_path):
+    path = tmp_path / "run.safetensors"
+
+    def stop(progress):
+        if progress.done == 3:
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        fit(*tiny(), checkpoint=path, on_step=stop)
+    assert isinstance(raised.value, Terminated) == (number == signal.SIGTERM)
+    assert signal.getsignal(number) is before
+    whole, fresh = tiny(), tiny()
+    assert fit(*fresh, checkpoint=path) == fit(*whole)
+    assert_same(fresh[0], whole[0])
+
+
+@contextmanager
+def full_disk():
+    """Let no file grow beyond 100 bytes inside the block, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_at_a_checkpoint_costs_the_checkpoint_and_not_the_run(tmp_path):
+    path, notes, fresh, whole = tmp_path / "run.safetensors", [], tiny(), tiny()
+    with full_disk():
+        progress = fit(*fresh, checkpoint=path, save_every=4, on_note=notes.append)
+    assert progress == fit(*whole)
+    assert_same(fresh[0], whole[0])
+    assert "space" in notes[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stopped_run_that_cannot_be_saved_says_so(tmp_path):
+    path, parts = tmp_path / "run.safetensors", tiny()
+    with full_disk(), pytest.raises(OSError, match="space"):
+        fit(*parts, checkpoint=path, should_stop=stop_after(2))
+    assert list(tmp_path.iterdir()) == []
+
+
+FORGED = {
+    "done of another type": lambda h: h.update(done="2"),
+    "done below zero": lambda h: h.update(done=-1),
+    "more done than the trace has": lambda h: h.update(done=5),
+    "more done than there is to do": lambda h: (
+        h.update(done=10**6),
+        h["trace"].update(loss=[0.5] * 10**6),
+    ),
+    "trace of another type": lambda h: h.update(trace=[1, 2]),
+    "a loss that is no number": lambda h: h["trace"].update(loss=["a", 0.5]),
+    "a loss too many": lambda h: h["trace"]["loss"].append(0.5),
+    "norms without a step": lambda h: h["trace"].update(row_norm_mean=[0.0] * 7),
+    "no optimizer": lambda h: h.pop("optimizer"),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_a_forged_checkpoint_is_refused(forge, tmp_path):
+    path = tmp_path / "run.safetensors"
+    fit(*tiny(), checkpoint=path, should_stop=stop_after(2))
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["allora_lab"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    forge(header)
+    text = json.dumps(header)
+    save_file(tensors, path, {"allora_lab": text, "sha256": _digest(text, tensors)})
+    with pytest.raises(ValueError, match="altered"):
+        fit(*tiny(), checkpoint=path)
+
+
 def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path):
     path = tmp_path / "run.safetensors"
     fit(*tiny(), checkpoint=path, should_stop=stop_after(2))
@@ -148,8 +231,6 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 
 
 def test_another_programs_file_is_not_taken_for_a_checkpoint(tmp_path):
-    from safetensors.torch import save_file
-
     path = tmp_path / "run.safetensors"
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="not a checkpoint of allora_lab"):
