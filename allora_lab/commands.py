@@ -28,7 +28,7 @@ from allora_lab.files import require_writable, written_whole
 from allora_lab.methods import METHODS
 from allora_lab.planning.advice import smallest_change
 from allora_lab.planning.memory import GIB, step_memory, usable_bytes
-from allora_lab.planning.shapes import default_targets_of, read_shape
+from allora_lab.planning.shapes import read_shape
 from allora_lab.run_files import RunFiles, print_result
 from allora_lab.run_options import config_of
 from allora_lab.training.checkpoint import Progress
@@ -168,7 +168,7 @@ def run(options: argparse.Namespace) -> None:
         processes, device = stack.enter_context(joined(options.device))
         if not processes.is_first:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        files = RunFiles(options.out, _config(options))
+        files = RunFiles(options.out, config_of(options))
         if processes.is_first:
             require_writable(options.out)
             stack.enter_context(files.claimed())
@@ -181,14 +181,6 @@ def run(options: argparse.Namespace) -> None:
             if options.export:
                 files.export(options.export, trust_remote_code=options.trust_remote_code)
                 print(f"wrote the adapter as PEFT reads it to {options.export}")
-
-
-def _config(options: argparse.Namespace) -> RunConfig:
-    """Return what the flags and the file ask for; targets that neither names are the model's own."""
-    config = config_of(options)
-    if options.target_modules or options.config or options.trust_remote_code:
-        return config
-    return config.with_changes(target_modules=default_targets_of(config.model, model_task(config)))
 
 
 def _run(options: argparse.Namespace, files: RunFiles, processes: Processes, device: str) -> None:

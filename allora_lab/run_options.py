@@ -9,15 +9,18 @@ from allora_lab.config import RunConfig, config_from
 from allora_lab.data.batches import batches_an_epoch
 from allora_lab.data.datasets import load_dataset
 from allora_lab.experiments.sweep import read_toml
+from allora_lab.experiments.tasks import model_task
 from allora_lab.flags import targets_in
 from allora_lab.methods import get_method
+from allora_lab.planning.shapes import default_targets_of
 from allora_lab.settings import LARGEST_COUNT
 
 
 def config_of(options: argparse.Namespace) -> RunConfig:
     """Return the configuration that a TOML file and the flags of `run` give together; flags win.
 
-    `epochs` becomes steps here: a run is named by its steps.
+    `epochs` becomes steps here, and targets that nothing names the queries and values of the model's
+    family: a run is named by its steps and targets.
     """
     values = read_toml(options.config) if options.config else {}
     names = {"epochs", *(field.name for field in fields(RunConfig))}
@@ -37,6 +40,9 @@ def config_of(options: argparse.Namespace) -> RunConfig:
         raise ValueError(f"no method is named: {wanted} --method allora, or another of the table")
     epochs = settings.pop("epochs", None)
     config = config_from(settings)
+    if not ("target_modules" in settings or options.trust_remote_code):
+        targets = default_targets_of(config.model, model_task(config))
+        config = config.with_changes(target_modules=targets)
     return config if epochs is None else config.with_changes(steps=steps_of(config, epochs))
 
 

@@ -55,7 +55,16 @@ MAY_IMPORT = {
     },
     "figures": {"config", "experiments", "plots", "theory", "training"},
     "panels": {"allocation", "config", "experiments", "methods", "plots", "theory", "training"},
-    "run_options": {"checks", "config", "data", "experiments", "flags", "methods", "settings"},
+    "run_options": {
+        "checks",
+        "config",
+        "data",
+        "experiments",
+        "flags",
+        "methods",
+        "planning",
+        "settings",
+    },
     "run_files": {"config", "experiments", "export", "files", "locks"},
     "commands": {
         *("checks", "config", "data", "experiments", "export", "figures", "files"),
