@@ -203,7 +203,7 @@ def edited(change):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (edited(lambda v: v.pop("tokens")), "is not a ripple record"),
+        (edited(lambda v: v.pop("tokens")), "tokens"),
         (edited(lambda v: v["config"].update(lr=0.5)), "was edited"),
         (edited(lambda v: v["scaled"].pop()), "lacks a scaling or a depth"),
         (edited(lambda v: v["scaled"][2]["change"]["mean"].pop()), "lacks a scaling or a depth"),

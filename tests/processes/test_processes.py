@@ -114,7 +114,7 @@ def test_the_command_on_two_processes_writes_one_record_with_the_numbers_of_one(
     assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-4)
     assert two["trace"]["row_norm_mean"] == pytest.approx(one["trace"]["row_norm_mean"], rel=1e-4)
     assert list(two["trace"]["evaluations"]["step"]) == [0, 2]
-    assert not list((tmp_path / "two").glob("*.safetensors"))
+    assert len(list((tmp_path / "two").glob("*.safetensors"))) == 1  # the trained adapters
 
 
 def test_a_share_is_every_nth_row_and_all_shares_are_the_batch():
