@@ -53,6 +53,28 @@ def test_cells_are_short_and_define_nothing(notebook):
         assert not re.search(r"^\s*(def|class) ", source, re.MULTILINE)
 
 
+def test_no_cell_moves_a_panel_on_the_page_away_from_what_the_text_says(notebook):
+    sources = ["".join(cell["source"]) for cell in code_cells(notebook)]
+    shown = [source.splitlines()[-1] for source in sources]
+    for name in filter(str.isidentifier, shown):
+        moves = rf"\b{name}(\.panel)?\.controls\[.+\]\.value\b[^=]*=[^=]|still\({name}\b"
+        for source in sources:
+            assert not re.search(moves, source), source
+
+
+def test_what_stands_after_a_plus_minus_is_explained(notebook):
+    outputs = json.dumps([cell["outputs"] for cell in code_cells(notebook)], ensure_ascii=False)
+    said = [s for text in texts(notebook) for s in re.split(r"(?<=[.]) ", text) if "±" in s]
+    if "±" in outputs:
+        assert any(re.search("interval|deviation|error|margin|width", s) for s in said)
+
+
+def test_no_table_has_a_letter_as_a_raw_formula(notebook):
+    for text in texts(notebook):
+        for row in re.findall(r"^\|.*\|$", text, re.MULTILINE):
+            assert not re.search(r"\$[^$]*\\eta", row), f"write η, which every page shows: {row}"
+
+
 def test_what_is_stored_is_executed_and_normalised(notebook):
     assert set(notebook["metadata"]) <= {"kernelspec", "language_info"}
     for number, cell in enumerate(code_cells(notebook), start=1):

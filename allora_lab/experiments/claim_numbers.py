@@ -91,7 +91,7 @@ def _bound() -> float:
 
 
 def _stack(curve: str) -> float:
-    case, at = ripple_case(0, networks=32), {"scaling": SCALING, "ratio": RATIO, "alignment": 1.0}
+    case, at = ripple_case(), {"scaling": SCALING, "ratio": RATIO, "alignment": 1.0}
     return ripple_curves(case, "multi-linear", **at)[curve][L]
 
 

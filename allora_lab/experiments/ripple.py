@@ -22,7 +22,7 @@ from allora_lab.theory.ripple_network import (
     relative_change,
 )
 
-WIDTH, RANK, DEEPEST = 64, 4, 48
+WIDTH, RANK, DEEPEST, NETWORKS = 64, 4, 48, 32
 L, RATIO, SCALING = 24, 0.3, 2.0  # what the figure and the notebook quote
 
 
@@ -38,17 +38,20 @@ class RippleCase:
 
 
 @lru_cache(maxsize=2)
-def ripple_case(seed: int = 0, networks: int = 8) -> RippleCase:
-    """Return networks of width 64 and 48 layers, adapters of rank 4; drawn once a seed."""
+def ripple_case(seed: int = 0) -> RippleCase:
+    """Return NETWORKS networks of width 64 and 48 layers with adapters of rank 4, drawn once per seed.
+
+    Panel, notebook, figure and claims take their medians over these same networks.
+    """
     generator = torch.Generator().manual_seed(seed)
-    W = random_weights(networks, DEEPEST, WIDTH, generator)
-    A, B = random_factors(networks, DEEPEST, WIDTH, RANK, generator)
+    W = random_weights(NETWORKS, DEEPEST, WIDTH, generator)
+    A, B = random_factors(NETWORKS, DEEPEST, WIDTH, RANK, generator)
     draw = {"generator": generator, "dtype": torch.float64}
-    x = WIDTH**0.5 * F.normalize(torch.randn(networks, WIDTH, **draw), dim=-1)
-    return RippleCase(W, A, B, x, torch.randn(networks, DEEPEST, 2, WIDTH, **draw))
+    x = WIDTH**0.5 * F.normalize(torch.randn(NETWORKS, WIDTH, **draw), dim=-1)
+    return RippleCase(W, A, B, x, torch.randn(NETWORKS, DEEPEST, 2, WIDTH, **draw))
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=32)
 def random_states(
     case: RippleCase, architecture: str, scaling: float, ratio: float
 ) -> Float[Tensor, "n depths d"]:
@@ -56,7 +59,7 @@ def random_states(
     return hidden_states(architecture, case.x, case.W, case.A, ratio * case.B, scaling)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=32)
 def aligned_states(
     case: RippleCase, architecture: str, scaling: float, ratio: float, alignment: float
 ) -> Float[Tensor, "n depths d"]:
@@ -143,7 +146,7 @@ def _mean(values: Any) -> list[float]:
 
 def ripple_content(seed: int = 0) -> dict[str, Any]:
     """Return the content of `ripple.json`: the stacks' curves, the real model, and the sentences."""
-    case = ripple_case(seed, networks=32)
+    case = ripple_case(seed)
     setting = {"scaling": SCALING, "ratio": RATIO}
 
     def curves(name: str, alignment: float) -> dict[str, list[float]]:
@@ -152,7 +155,7 @@ def ripple_content(seed: int = 0) -> dict[str, Any]:
 
     records = recorded_ripples()
     content = {
-        "setting": {**setting, "L": L, "d": WIDTH, "r": RANK, "networks": 32, "seed": seed},
+        "setting": {**setting, "L": L, "d": WIDTH, "r": RANK, "networks": NETWORKS, "seed": seed},
         "stacks": {name: curves(name, 1.0) for name in ARCHITECTURES},
         "half_aligned": curves("multi-linear", 0.5)["aligned"],
         "model": model_rows(records),

@@ -50,7 +50,8 @@ class Slice:
     def kind(self) -> str:
         """Return what the point is, by its gradient and the signs of the curvatures."""
         if self.curvatures[0] > -1e-9:
-            return "a trough: flat one way, however far"
+            where = "on the wall" if self.gradient_norm > 1e-9 else "at the bottom"
+            return f"{where} of a trough: the trough is flat one way, however far"
         if self.gradient_norm > 1e-9:
             return "no saddle: it slopes at once"
         return "a saddle: level, down along orange and up along blue"

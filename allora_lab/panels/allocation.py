@@ -1,6 +1,7 @@
 """Panel of notebook 08: set a rank budget, and watch ranks leave some modules and come to others."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from statistics import fmean
 from typing import Any
 
@@ -15,15 +16,20 @@ from allora_lab.experiments.allocation_content import short_name
 from allora_lab.experiments.allocation_runs import (
     MODULES,
     ROUNDS,
+    SWEEP,
     accuracies_by_budget,
     allocation_config,
+    base_settings,
     recorded_run,
 )
+from allora_lab.experiments.collected import DATASET_LABELS
 from allora_lab.experiments.rank_content import rank_matrix
+from allora_lab.experiments.records import RunRecord, found_records
 from allora_lab.methods import METHODS
-from allora_lab.panels.base import Panel, choice, menu
+from allora_lab.panels.base import choice, menu
 from allora_lab.panels.live import LivePanel, LiveRun
-from allora_lab.plots.allocation import allocation_figure
+from allora_lab.panels.recorded import RecordedPanel
+from allora_lab.plots.allocation import allocation_figure, empty_figure
 
 SCORES = (
     *("alora-ablation", "alora-sensitivity", "alora-dnas", "alora-magnitude", "alora-random"),
@@ -31,13 +37,20 @@ SCORES = (
 )
 BUDGETS = tuple(MODULES * r for r in (1, 2, 4, 8, 16))
 LIVE_DATA = "rotten_tomatoes_rated"  # is here without a network
+LIVE_LABEL = "Rotten Tomatoes, rated by people"
 MOVED = {"6, as in the paper": 0, "24, so that more moves": 24}
+SETTING = ("method", "budget", "ranks_moved")
 Trace = Mapping[str, Any]
+
+
+def rounds_of(trace: Trace) -> int:
+    """Return how many rounds a trace has."""
+    return len(trace.get("allocation", {}).get("step", ()))
 
 
 def ranks_after(trace: Trace, start: Mapping[str, int], round_number: int) -> dict[str, int]:
     """Return each layer's ranks after so many rounds, or after the last there was."""
-    rounds = len(trace.get("allocation", {}).get("step", ()))
+    rounds = rounds_of(trace)
     if not min(round_number, rounds):
         return dict(start)
     ranks = trace["allocation"]["ranks"]
@@ -54,18 +67,37 @@ def scores_of_round(trace: Trace, round_number: int) -> dict[str, float]:
     return {name: fmean(values) for name, values in found.items() if values}
 
 
+def setting_config(method: str, budget: int, ranks_moved: int | None, **changes: Any) -> RunConfig:
+    """Return the run of a setting; `ranks_moved` of 0 is the paper's (a list shows no None)."""
+    return allocation_config(method, budget // MODULES, ranks_moved or None, **changes)
+
+
+def recorded_settings() -> list[tuple[str, int, int]]:
+    """Return every setting of the panel, as values of `SETTING`, that has a record."""
+    every = {v: setting_config(*v) for v in product(SCORES, BUDGETS, MOVED.values())}
+    there = {path.stem for path in found_records(SWEEP, every.values())}
+    return [values for values, config in every.items() if config.run_id in there]
+
+
 class AllocationPanel(LivePanel):
     """Score, rank budget, n_A and round over recorded runs of MiniLM; and "Run it live".
 
-    What is run live is trained on sentences that are here without a network: LIVE_DATA.
-    `settings` changes what is run (fewer steps, say); such runs are not recorded, so only live ones
-    are shown.
+    Every control offers what is recorded for the controls before it.  A live run trains on
+    sentences that are here without a network, LIVE_DATA, so the caption names the data set of what
+    is drawn.  `settings` changes what is run (fewer steps, say); such runs are not recorded, so
+    every position is offered and only live runs are drawn.
     """
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
         self.live = LiveRun(self._config_now, self._on_live)
-        self.panel = Panel(self._controls(), self._draw, computed_by=(plain_scores, reallocate))
+        self.panel = RecordedPanel(
+            self._controls(),
+            self._draw,
+            () if settings else recorded_settings(),
+            SETTING,
+            computed_by=(plain_scores, reallocate),
+        )
         super().__init__()
 
     @staticmethod
@@ -78,8 +110,8 @@ class AllocationPanel(LivePanel):
         }
 
     def config(self, method: str, budget: int, ranks_moved: int | None) -> RunConfig:
-        """Return the run of a setting; `ranks_moved` of 0 is the paper's (a list shows no None)."""
-        return allocation_config(method, budget // MODULES, ranks_moved or None, **self.settings)
+        """Return the run of a setting, changed as `settings` say; see `setting_config`."""
+        return setting_config(method, budget, ranks_moved, **self.settings)
 
     def _config_now(self) -> RunConfig:
         values = self.panel.values()
@@ -92,35 +124,37 @@ class AllocationPanel(LivePanel):
 
     def _draw(self, round_number: int, **values: Any) -> tuple[Figure, str]:
         config = self.config(**values)
-        if self.panel:
-            self.panel.controls["ranks_moved"].disabled = config.method == "lora"
-        record = None if self.settings else recorded_run(config)
-        trace = record.trace if record else {}
-        if self.live.config == self._live_of(config) and self.live.trace:
-            trace = self.live.trace
-        start = dict.fromkeys(layer_names(), config.r)
-        ranks = ranks_after(trace, start, round_number)
+        if self.panel and config.method == "lora":
+            self.panel.controls["ranks_moved"].disabled = True
+        name = f"<b>{METHODS[config.method].label}</b>, {values['budget']} ranks at the start"
+        if config.ranks_moved:
+            name += f", n_A = {config.ranks_moved}"
+        is_live = self.live.config == self._live_of(config) and bool(self.live.trace)
+        record = self.live.record if is_live else None if self.settings else recorded_run(config)
+        if not is_live and record is None:
+            words = "no run of this setting is recorded"
+            return empty_figure(words), f"{name}: {words}. Press <b>Run it live</b> to make one."
+        trace = self.live.trace if is_live else record.trace
+        held = min(round_number, rounds_of(trace))
+        ranks = ranks_after(trace, dict.fromkeys(layer_names(), config.r), held)
         modules, blocks, matrix = rank_matrix([ranks])
-        steps = trace.get("allocation", {}).get("step", [])
+        where = "(no rank moves)" if config.method == "lora" else _when(held, trace)
         view = {
-            "map": {
-                "title": f"ranks after round {round_number}"
-                if round_number
-                else "ranks at the start",
-                "note": "block",
-                "modules": [short_name(module) for module in modules],
-                "blocks": blocks,
-                "ranks": matrix,
-                "marked": [],
-            },
+            "map": _map(f"{'live: ' if is_live else ''}ranks {where}", modules, blocks, matrix),
             "largest": max(2 * config.r, *map(max, matrix)),
-            "scores": scores_of_round(trace, round_number),
+            "scores": scores_of_round(trace, held),
             "norms": trace.get("rank_norms", {}),
-            "until": steps[round_number] if round_number < len(steps) else None,
+            "until": _until(trace, held),
             "budgets": self._budgets(config),
             "budget": values["budget"],
+            "budgets_data": _label(base_settings()["dataset"]),
         }
-        return allocation_figure(view), self._caption(config, record, ranks, matrix, modules)
+        run = (
+            f"live run on {LIVE_LABEL}" if is_live else f"recorded run on {_label(config.dataset)}"
+        )
+        is_end = round_number == ROUNDS or config.method == "lora"
+        words = f"{name}, {run} {where}: {_extremes(modules, matrix)}"
+        return allocation_figure(view), words + _accuracy_words(record, is_end, is_live)
 
     def _budgets(self, config: RunConfig) -> dict[str, tuple[str, dict[int, list[float]]]]:
         methods = dict.fromkeys(("lora", config.method))
@@ -132,26 +166,49 @@ class AllocationPanel(LivePanel):
             for key in methods
         }
 
-    def _caption(
-        self,
-        config: RunConfig,
-        record: Any,
-        ranks: Mapping[str, int],
-        matrix: Sequence[Sequence[float]],
-        modules: Sequence[str],
-    ) -> str:
-        name = f"<b>{METHODS[config.method].label}</b>, {sum(ranks.values())} ranks"
-        by_module = sorted(zip(map(sum, matrix), map(short_name, modules), strict=True))
-        least, most = by_module[0], by_module[-1]
-        words = f"{name}: fewest in {least[1]} ({least[0]:g}), most in {most[1]} ({most[0]:g})."
-        if record:
-            accuracy = 100 * record.metrics["eval_accuracy"]
-            words += f" Accuracy {accuracy:.1f} % of {config.eval_size} test sentences, one seed."
-        elif self.live.config == self._live_of(config) and self.live.record:
-            words += f" Live: accuracy {100 * self.live.record.metrics['eval_accuracy']:.1f} % on {LIVE_DATA}."
-        else:
-            words += " No run of this setting is recorded. Press <b>Run it live</b> to make one."
-        return words
+
+def _label(dataset: str) -> str:
+    return DATASET_LABELS.get(dataset, dataset)
+
+
+def _when(held: int, trace: Trace) -> str:
+    """Say which round is shown; a run under way may have had fewer than were asked for."""
+    return f"after round {held} of {rounds_of(trace)}" if held else "at the start"
+
+
+def _until(trace: Trace, held: int) -> int | None:
+    """Return the step of the next round, up to which norms are drawn; None for all of them."""
+    steps = trace.get("allocation", {}).get("step", [])
+    return steps[held] if held < len(steps) else None
+
+
+def _map(
+    title: str, modules: Sequence[str], blocks: Sequence[int], matrix: Sequence[Sequence[float]]
+) -> dict[str, Any]:
+    names = [short_name(module) for module in modules]
+    same = {"note": "block", "marked": []}
+    return {"title": title, "modules": names, "blocks": blocks, "ranks": matrix, **same}
+
+
+def _extremes(modules: Sequence[str], matrix: Sequence[Sequence[float]]) -> str:
+    """Say how many ranks there are, and which module has the fewest and the most."""
+    by_module = sorted(zip(map(sum, matrix), map(short_name, modules), strict=True))
+    (least, poorest), (most, richest) = by_module[0], by_module[-1]
+    if least == most:
+        return f"{sum(map(sum, matrix)):g} ranks, {least:g} in every module."
+    ranks = sum(map(sum, matrix))
+    return f"{ranks:g} ranks, fewest in {poorest} ({least:g}), most in {richest} ({most:g})."
+
+
+def _accuracy_words(record: RunRecord | None, is_end: bool, is_live: bool) -> str:
+    """Give a run's accuracy, which is measured once, after its last step, so at no earlier round."""
+    if record is None:
+        return " The live run has not finished, so it has no accuracy yet."
+    if not is_end:
+        return f" Accuracy is measured after the last step only: see round {ROUNDS}."
+    accuracy, n = 100 * record.metrics["eval_accuracy"], record.config["eval_size"]
+    words = f" Accuracy at the end {accuracy:.1f} % of {n} test sentences, one seed."
+    return f"{words} Reset shows the recorded run again." if is_live else words
 
 
 def layer_names() -> list[str]:

@@ -1,6 +1,7 @@
 """Panel of notebook 06: how the rows of BA leave zero, recorded and live."""
 
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from allora_lab.experiments.demo import FOLDER, escape_config
 from allora_lab.experiments.records import RunRecord, read_record, record_path
 from allora_lab.experiments.runner import run
 from allora_lab.methods import METHODS
-from allora_lab.panels.base import Panel, choice, menu
+from allora_lab.panels.base import choice, menu
 from allora_lab.panels.live import LivePanel, LiveRun
+from allora_lab.panels.recorded import RecordedPanel
 from allora_lab.plots.escape import FLOORS, Curve, draw_curves
 from allora_lab.plots.style import COLOURS, lab_style
 from allora_lab.training.optimizers import OPTIMIZERS
@@ -23,7 +25,9 @@ from allora_lab.training.trace import measure
 ETA_SQUARED = (1.0, 2.0, 4.0, 8.0, 16.0)
 RANKS = (2, 4, 8, 16, 32)
 DROPOUTS = (0.0, 0.05, 0.1, 0.2, 0.4)
-RATES = {"lr": 1.0, "√2 × lr": 2.0, "2 × lr": 4.0, "2√2 × lr": 8.0, "4 × lr": 16.0}
+OPTIMIZER_KEYS = ("sgd", "adamw")
+SETTING = ("method", "optimizer", "eta_squared", "r", "lora_dropout")
+SHOWN_METHODS = tuple(key for key, row in METHODS.items() if row.build_hook is None)
 
 
 @lru_cache(maxsize=64)
@@ -37,24 +41,62 @@ def recorded(config: RunConfig) -> RunRecord | None:
     return _read(path, path.stat().st_mtime_ns) if path.exists() else None
 
 
+def setting_config(
+    method: str,
+    optimizer: str,
+    eta_squared: float,
+    r: int,
+    lora_dropout: float,
+    rate: float = 1.0,
+    **settings: Any,
+) -> RunConfig:
+    """Return the run of a setting; `rate` is the square of what multiplies the learning rate."""
+    return escape_config(
+        optimizer,
+        method=method,
+        eta_squared=eta_squared if METHODS[method].reads_eta_squared else None,
+        lr=scaled_rate(OPTIMIZERS[optimizer].default_lr, rate),
+        r=r,
+        lora_dropout=lora_dropout,
+        **settings,
+    )
+
+
+def recorded_settings() -> frozenset[tuple[Any, ...]]:
+    """Return every setting of the panel, as values of `SETTING`, that has a record."""
+    folder = record_path(FOLDER, escape_config("sgd", method="lora")).parent
+    return _settings_in(folder, folder.stat().st_mtime_ns) if folder.is_dir() else frozenset()
+
+
+@lru_cache(maxsize=4)
+def _settings_in(folder: Path, _modified: int) -> frozenset[tuple[Any, ...]]:
+    there = {path.stem for path in folder.glob("*.json")}
+    every = product(SHOWN_METHODS, OPTIMIZER_KEYS, ETA_SQUARED, RANKS, DROPOUTS)
+    return frozenset(values for values in every if setting_config(*values).run_id in there)
+
+
 def accuracy_words(record: RunRecord) -> str:
-    """Return the accuracy with the 95 % interval that so many sentences allow."""
+    """Return the accuracy ± half of its 95 % interval over so many sentences."""
     p, n = record.metrics["eval_accuracy"], record.config["eval_size"]
     return f"{p:.3f} ± {1.96 * (p * (1 - p) / n) ** 0.5:.3f}"
 
 
 class EscapePanel(LivePanel):
-    """Method, optimizer, eta_squared, lr, r and dropout; beside it LoRA; and "Run it live".
+    """Method, optimizer, eta_squared, r and dropout; beside it LoRA; and "Run it live".
 
-    Moving a control shows the recorded real run of that setting at once.  `settings` changes what
-    is run (fewer steps, say); such runs are not recorded, so only live ones are shown.
+    Every control offers what is recorded for the controls before it, so each position shows a real
+    run at once.  `settings` changes what is run (fewer steps, say); such runs are not recorded, so
+    every position is offered and only live runs are drawn.
     """
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
         self._figure, self._scale = Figure(figsize=(8.6, 4.0)), ""
         self.live = LiveRun(self._config_now, self._on_live)
-        self.panel = Panel(self._controls(), self._draw, computed_by=(measure, run))
+        found = () if settings else recorded_settings()
+        self.panel = RecordedPanel(
+            self._controls(), self._draw, found, SETTING, computed_by=(measure, run)
+        )
         super().__init__()
 
     def _config_now(self) -> RunConfig:
@@ -64,13 +106,12 @@ class EscapePanel(LivePanel):
 
     @staticmethod
     def _controls() -> dict[str, widgets.Widget]:
-        methods = {row.label: key for key, row in METHODS.items() if row.build_hook is None}
-        optimizers = {OPTIMIZERS[key].label: key for key in ("sgd", "adamw")}
+        methods = {METHODS[key].label: key for key in SHOWN_METHODS}
+        optimizers = {OPTIMIZERS[key].label: key for key in OPTIMIZER_KEYS}
         return {
             "method": menu("method", methods, "allora"),
             "optimizer": menu("optimizer", optimizers, "sgd"),
             "eta_squared": choice("η²", [(f"{e:g}", e) for e in ETA_SQUARED], 4.0),
-            "rate": choice("learning rate", list(RATES.items()), 1.0),
             "r": choice("rank r", RANKS, 8),
             "lora_dropout": choice("LoRA dropout", DROPOUTS, 0.0),
             "axis": menu(
@@ -78,25 +119,9 @@ class EscapePanel(LivePanel):
             ),
         }
 
-    def config(
-        self,
-        method: str,
-        optimizer: str,
-        eta_squared: float,
-        rate: float,
-        r: int,
-        lora_dropout: float,
-    ) -> RunConfig:
-        """Return the run of a setting; `rate` is the square of what multiplies lr."""
-        return escape_config(
-            optimizer,
-            method=method,
-            eta_squared=eta_squared if METHODS[method].reads_eta_squared else None,
-            lr=scaled_rate(OPTIMIZERS[optimizer].default_lr, rate),
-            r=r,
-            lora_dropout=lora_dropout,
-            **self.settings,
-        )
+    def config(self, **values: Any) -> RunConfig:
+        """Return the run of a setting, changed as `settings` say; see `setting_config`."""
+        return setting_config(**values, **self.settings)
 
     def _draw(self, axis: str, **values: Any) -> tuple[Figure, str]:
         self.panel_controls_follow(values["method"])
@@ -104,7 +129,7 @@ class EscapePanel(LivePanel):
         lora = {**values, "method": "lora"}
         slow = recorded(self.config(**lora))
         eta_squared = config.eta_squared or 1.0
-        fast = recorded(self.config(**{**lora, "rate": values["rate"] * eta_squared}))
+        fast = recorded(self.config(**lora, rate=eta_squared))
         record = recorded(config)
         curves = [
             *_curve(slow, "LoRA, same lr", COLOURS["lora"], is_backdrop=True),
@@ -190,6 +215,7 @@ def _caption(
         if other and other.run_id != record.run_id:
             words.append(f"{norm / other.trace['row_norm_mean'][-1]:.2f} times {text}")
     return (
-        f"{', '.join(words)}. Accuracy {accuracy_words(record)} (one seed, "
-        f"{record.config['eval_size']} held-out sentences). Recorded on {record.device}."
+        f"{', '.join(words)}. Accuracy {accuracy_words(record)} (one seed; ± is half the 95 % "
+        f"interval over {record.config['eval_size']} held-out sentences). Recorded on "
+        f"{record.device}."
     )

@@ -55,8 +55,8 @@ def draw_births(axes: Axes, norms: Mapping[str, Sequence[Any]], until: int | Non
 Budgets = Mapping[str, tuple[str, Mapping[int, Sequence[float]]]]  # by method: name, accuracies
 
 
-def draw_budgets(axes: Axes, lines: Budgets, here: int) -> None:
-    """Draw test accuracy by budget, a dot a seed and a line of means, for each of some methods."""
+def draw_budgets(axes: Axes, lines: Budgets, here: int, data: str) -> None:
+    """Draw final test accuracy on some data by budget: a dot per seed, a line of means per method."""
     labels = []
     for method, (name, points) in lines.items():
         colour = COLOURS[method]
@@ -71,7 +71,7 @@ def draw_budgets(axes: Axes, lines: Budgets, here: int) -> None:
     axes.set_xticks(shown, [str(budget) for budget in shown])
     axes.axvline(here, color="#BBBBBB", lw=6, alpha=0.5, zorder=0)
     axes.set_xlabel("ranks in all", fontsize="small")
-    axes.set_title("test accuracy in percent, a dot a seed", fontsize="small")
+    axes.set_title(f"{data}, recorded: accuracy at the end, %", fontsize="small")
     if labels:
         label_ends(axes, labels, gap=0.1)
     else:
@@ -80,7 +80,10 @@ def draw_budgets(axes: Axes, lines: Budgets, here: int) -> None:
 
 
 def allocation_figure(view: Mapping[str, Any]) -> Figure:
-    """Return the four pictures of a view: `map`, `largest`, `scores`, `norms`, `until`, `budgets`, `budget`."""
+    """Return the four pictures of a view.
+
+    Its keys: `map`, `largest`, `scores`, `norms`, `until`, `budgets`, `budget`, `budgets_data`.
+    """
     with lab_style():
         figure = Figure(figsize=(9.6, 6.4))
         boxes = ((0.19, 0.56, 0.26, 0.36), (0.66, 0.58, 0.3, 0.32))
@@ -89,5 +92,13 @@ def allocation_figure(view: Mapping[str, Any]) -> Figure:
         draw_map(maps, view["map"], view["largest"])
         draw_scores(scores, view["scores"])
         draw_births(births, view["norms"], view["until"])
-        draw_budgets(budgets, view["budgets"], view["budget"])
+        draw_budgets(budgets, view["budgets"], view["budget"], view["budgets_data"])
+    return figure
+
+
+def empty_figure(words: str) -> Figure:
+    """Return a figure as large as `allocation_figure` with nothing in it but some words."""
+    with lab_style():
+        figure = Figure(figsize=(9.6, 6.4))
+        figure.text(0.5, 0.5, words, ha="center", va="center", color="#555555")
     return figure

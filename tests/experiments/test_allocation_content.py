@@ -95,7 +95,7 @@ def test_budgets_are_grouped_by_ranks_in_all(records):
 def test_the_panel_shows_a_recorded_round(records):
     panel = AllocationPanel().panel
     assert "most in query (36)" in panel.caption.value
-    assert "Accuracy 71.0 % of 512 test sentences" in panel.caption.value
+    assert "Accuracy at the end 71.0 % of 512 test sentences" in panel.caption.value
     panel.controls["round_number"].value = 1
     assert "most in query (30)" in panel.caption.value
     panel.controls["round_number"].value = 0

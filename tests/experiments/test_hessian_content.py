@@ -1,6 +1,7 @@
 """The numbers of the figure `hessian`, and the words they are put into."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -153,7 +154,10 @@ def test_each_slice_has_the_slope_and_curvature_of_its_cuts():
 
 
 def test_a_slice_names_what_it_shows():
-    assert slice_of("V", 1.0).kind.startswith("a trough")
+    at_start = slice_of("V", 1.0)
+    assert at_start.gradient_norm > 1
+    assert at_start.kind.startswith("on the wall of a trough")
+    assert replace(at_start, gradient_norm=0.0).kind.startswith("at the bottom of a trough")
     for view in ("A and B", "toy"):
         assert slice_of(view, 0.0).kind.startswith("a saddle")
         assert slice_of(view, 1.0).kind.startswith("no saddle")

@@ -1,9 +1,12 @@
 """The panel of notebook 08: controls, live runs, and the exercise by hand."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 
-from allora_lab.experiments.allocation_runs import base_settings, planned_runs
-from allora_lab.panels.allocation import AllocationPanel, layer_names
+from allora_lab.experiments.allocation_runs import base_settings, planned_runs, recorded_run
+from allora_lab.panels.allocation import LIVE_LABEL, AllocationPanel, layer_names
 from allora_lab.panels.by_hand import ByHand
 
 TINY = {
@@ -58,7 +61,7 @@ def test_a_live_run_moves_ranks_and_the_round_slider_walks_through_them():
     panel = AllocationPanel(**TINY)
     panel.panel.controls["method"].value = "alora-magnitude"
     panel.panel.controls["ranks_moved"].value = 24
-    assert "No run of this setting" in panel.panel.caption.value
+    assert "no run of this setting" in panel.panel.caption.value
     panel.live.button.click()
     panel.live.wait(120)
     assert panel.live.status.value == "finished"
@@ -68,10 +71,52 @@ def test_a_live_run_moves_ranks_and_the_round_slider_walks_through_them():
         seen.add(pixels(panel.panel))
         assert "144 ranks" in panel.panel.caption.value
     assert len(seen) == 5
-    assert "% on rotten_tomatoes_rated" in panel.panel.caption.value
+    assert "live run on" in panel.panel.caption.value
     assert panel.live.config.dataset == "rotten_tomatoes_rated"
     panel.panel.reset.click()
-    assert "No run of this setting" in panel.panel.caption.value
+    assert "no run of this setting" in panel.panel.caption.value
+
+
+@pytest.fixture
+def with_a_live_run():
+    """Return the panel with a finished live run of its start: two rounds, 12.5 % right."""
+    panel = AllocationPanel()
+    recorded = recorded_run(panel.config("alora-ablation", 144, 0))
+    trace = copy.deepcopy(recorded.trace)
+    moved = trace["allocation"]
+    moved["step"] = moved["step"][:2]
+    moved["ranks"] = {name: rounds[:2] for name, rounds in moved["ranks"].items()}
+    panel.live.config, panel.live.trace = panel._config_now(), trace
+    panel.live.record = replace(recorded, trace=trace, metrics={"eval_accuracy": 0.125})
+    panel.panel.refresh()
+    return panel.panel
+
+
+def test_after_a_live_run_accuracy_data_and_round_are_the_live_runs(with_a_live_run):
+    words, drawn = with_a_live_run.caption.value, pixels(with_a_live_run).decode()
+    assert "12.5 %" in words
+    assert f"live run on {LIVE_LABEL}" in words
+    assert "after round 2 of 2" in words
+    assert "live: ranks after round 2 of 2" in drawn
+    with_a_live_run.controls["method"].value = "alora-random"
+    assert "recorded run on Rotten Tomatoes after round 4 of 4" in with_a_live_run.caption.value
+    assert "live" not in pixels(with_a_live_run).decode()
+
+
+def test_an_accuracy_is_shown_only_at_the_round_it_was_measured_at():
+    panel = AllocationPanel().panel
+    for round_number, is_shown in ((0, False), (1, False), (3, False), (4, True)):
+        panel.controls["round_number"].value = round_number
+        assert (" % of 512 test sentences" in panel.caption.value) == is_shown
+
+
+def test_a_setting_without_a_record_draws_nothing_and_says_so():
+    panel = AllocationPanel(**TINY).panel
+    assert "no run of this setting is recorded" in panel.caption.value
+    drawn = pixels(panel).decode()
+    assert "no run of this setting is recorded" in drawn
+    assert "query" not in drawn
+    assert not panel.figure.axes
 
 
 def test_the_map_has_minilms_layers():

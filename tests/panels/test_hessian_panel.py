@@ -66,7 +66,7 @@ def test_landscape_panel_tells_saddle_slope_and_trough_apart():
         ("A and B", 1.0, "no saddle"),
         ("toy", 0.0, "a saddle"),
         ("toy", 1.5, "no saddle"),
-        ("V", 1.5, "a trough"),
+        ("V", 1.5, "on the wall of a trough"),
     ):
         panel.controls["view"].value, panel.controls["scale"].value = view, scale
         assert f"The black point is {kind}" in panel.caption.value

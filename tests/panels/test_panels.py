@@ -34,7 +34,7 @@ def test_one_layer_panel_follows_every_control_to_both_ends(name):
     assert len(seen) == 2
 
 
-CONTROLS = ["method", "optimizer", "eta_squared", "rate", "r", "lora_dropout"]
+CONTROLS = ["method", "optimizer", "eta_squared", "r", "lora_dropout"]
 
 
 @pytest.mark.parametrize("name", CONTROLS)
