@@ -144,7 +144,7 @@ def test_an_out_folder_that_cannot_be_written_is_refused_before_training(tmp_pat
 def test_run_takes_toml_and_flags_and_writes_a_record(tmp_path, capsys):
     (tmp_path / "run.toml").write_text('method = "allora"\nsteps = 50\neta_squared = 9\n')
     assert main(["run", "--config", "run.toml", *SHORT, "--seed", "3"]) == 0
-    (path,) = (tmp_path / "out").iterdir()
+    (path,) = (tmp_path / "out").glob("*.json")
     record = json.loads(path.read_text())
     assert record["config"]["eta_squared"] == 9.0
     assert record["config"]["steps"] == 2
@@ -160,7 +160,7 @@ def test_run_exports_the_trained_adapter_for_peft(tmp_path, capsys):
     (tmp_path / "rounds.toml").write_text(rounds)
     assert main([*words, "--config", "rounds.toml", "--export", "adapter"]) == 0
     assert "wrote the adapter as PEFT reads it to adapter" in capsys.readouterr().out
-    (path,) = (tmp_path / "out").iterdir()
+    (path,) = (tmp_path / "out").glob("*.json")
     record = json.loads(path.read_text())
     ranks = {n: r for n, (r,) in record["trace"]["allocation"]["ranks"].items() if r}
     assert len(set(ranks.values())) > 1
@@ -318,7 +318,7 @@ def test_debug_shows_the_traceback_of_bad_input_as_well(capsys):
 def test_epochs_become_steps_of_the_rows_there_are(tmp_path):
     words = ["run", "--method", "lora", *SHORT[2:], "--batch-size", "8", "--epochs", "1.5"]
     assert main([*words, "--gradient-accumulation-steps", "2"]) == 0
-    (path,) = (tmp_path / "out").iterdir()
+    (path,) = (tmp_path / "out").glob("*.json")
     config = json.loads(path.read_text())["config"]
     assert "epochs" not in config
     assert config["steps"] == 3  # 32 sentences, 8 in a batch, 2 batches in a step
