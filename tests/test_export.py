@@ -297,12 +297,12 @@ def test_a_failure_while_writing_leaves_the_earlier_export(tmp_path, monkeypatch
     later, _ = built("bert", "alora-ablation")
     uneven(later)
 
-    def full(_tensors, path, _metadata):
-        path.write_bytes(b"half")
+    def full(path, _content):
+        path.write_text("half")
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("allora_lab.export.save_file", full)
+        patch.setattr("pathlib.Path.write_bytes", full)
         with pytest.raises(OSError, match="No space left"):
             export_peft(later, tmp_path)
     assert {path.name: path.read_bytes() for path in exported(tmp_path)} == before

@@ -56,14 +56,24 @@ def require_replayable(layers: Mapping[str, GatedLinear], recording: Recording) 
             "is given other than one tensor by its place": call is not None and call.read is None,
             "has an output not of one entry an example": call is not None
             and recording.follows.get(name) != (True,),
-            "is in half precision, which hides a rank": layer.lora_A.dtype.itemsize < 4,
         }
         for reason, holds in reasons.items():
             if holds:
-                raise ValueError(
-                    f"{name} {reason}, so its ranks cannot be replayed: set copies to 0, which "
-                    "scores them by plain forward passes (importance.plain_scores)"
-                )
+                raise ValueError(_no_replay(name, reason))
+
+
+def _no_replay(name: str, reason: str) -> str:
+    return (
+        f"{name} {reason}, so its ranks cannot be replayed: set copies to 0, which scores them by "
+        "plain forward passes (importance.plain_scores)"
+    )
+
+
+def require_full_precision(layers: Mapping[str, GatedLinear]) -> None:
+    """Raise ValueError if a layer's pretrained weight is in half precision: it would hide a rank."""
+    for name, layer in layers.items():
+        if linear_weight(layer.base_layer).dtype.itemsize < 4:
+            raise ValueError(_no_replay(name, "is in half precision, which hides a rank"))
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ class Replayer:
 
     def __init__(self, model: nn.Module, batch: Batch, copies: int) -> None:
         self.model, self.layers = model, gated_layers(model)
+        require_full_precision(self.layers)
         self.most_copies, self.copies = copies, 1
         self.labels = batch["labels"]
         self.inputs = {key: value for key, value in batch.items() if key != "labels"}

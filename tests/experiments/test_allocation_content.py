@@ -27,7 +27,8 @@ from allora_lab.plots.rank_map import rank_map_figure
 def made_up(config, accuracy):
     """Return a record in which query gets what output had, one rank a round."""
     names = layer_names()
-    trace = {"layers": {name: {} for name in names}, "step": [0]}
+    start = {"step": [0], "row_norm_mean": [0.0], "loss": [0.5] * config.steps}
+    trace = {"layers": {name: {} for name in names}, **start}
     if config.method.startswith("alora"):
         ranks = {}
         for name in names:

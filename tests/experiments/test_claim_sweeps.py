@@ -35,7 +35,7 @@ def a_record(config, accuracy, trace=None):
         run_id=config.run_id,
         config=config.to_json(),
         metrics={"eval_accuracy": accuracy, "eval_loss": 0.5},
-        trace=trace or {},
+        trace={"loss": [0.5] * config.steps, "step": [0], "row_norm_mean": [0.0], **(trace or {})},
         trainable_parameters=1,
         train_seconds=1.0,
         peak_memory_bytes=1,
@@ -45,7 +45,7 @@ def a_record(config, accuracy, trace=None):
         code_dirty=None,
         packages={},
         device="cpu: x",
-        finished_at="",
+        finished_at="2026-01-01T00:00:00+00:00",
     )
 
 

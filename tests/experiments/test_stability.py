@@ -21,6 +21,8 @@ def a_record(config, accuracies, losses):
     """Return a record with accuracies (0 to 1) from before training on, and a loss for each epoch."""
     steps = config.eval_every
     trace = {
+        "step": [0],
+        "row_norm_mean": [0.0],
         "loss": [loss for loss in losses for _ in range(steps)],
         "evaluations": {"step": [steps * i for i in range(11)], "accuracy": accuracies},
     }
