@@ -48,7 +48,7 @@ from allora_lab.checks import require_at_least
 
 def require_replayable(layers: Mapping[str, GatedLinear], recording: Recording) -> None:
     """Raise ValueError, naming the first layer that cannot be replayed and why."""
-    for name, layer in layers.items():
+    for name in layers:
         call = recording.calls.get(name)
         reasons = {
             "is used more than once in a forward pass": name in recording.twice,
