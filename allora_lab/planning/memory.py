@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig
 
 from allora_lab.checks import require_at_least, require_known
 from allora_lab.planning.rehearsal import Rehearsal, rehearse
-from allora_lab.planning.shapes import build_on_meta, count_parameters
+from allora_lab.planning.shapes import build_on_meta
 
 GIB = 2**30
 CUDA_CONTEXT_GIB = 1.0  # the driver's context and the libraries' workspaces, roughly
@@ -137,9 +137,3 @@ def step_memory(
 def usable_bytes(memory_gib: float) -> int:
     """Return what a GPU of so many GiB has for tensors: less 1 GiB, and less 5 % of the rest."""
     return int(max(0.0, memory_gib - CUDA_CONTEXT_GIB) * (1 - ALLOCATOR_SHARE) * GIB)
-
-
-def trainable_share(model: nn.Module) -> float:
-    """Return how large a part of all parameters trains, 0 to 1."""
-    every, trained = count_parameters(model)
-    return trained / every
